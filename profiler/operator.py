@@ -1,0 +1,232 @@
+"""What a model asks for, without any knowledge of hardware."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+Kind = Literal[
+    "conv2d",
+    "depthwise_conv2d",
+    "dense",
+    "avg_pool2d",
+    "max_pool2d",
+    "global_avg_pool2d",
+    "add",
+    "scale",
+]
+Activation = Literal["relu", "relu6", "hard_swish", "hard_sigmoid", "swish", "sigmoid"]
+Shape = tuple[int, ...]
+
+KINDS: Final[tuple[str, ...]] = get_args(Kind)
+ACTIVATIONS: Final[tuple[str, ...]] = get_args(Activation)
+#: The order in which an epilogue is applied to the accumulator; each step at most once.
+EPILOGUE_ORDER: Final[tuple[frozenset[str], ...]] = (
+    frozenset({"bias"}),
+    frozenset({"add"}),
+    frozenset(ACTIVATIONS),
+)
+DTYPE_BYTES: Final = {"float32": 4}
+
+_WEIGHTED: Final = frozenset({"conv2d", "depthwise_conv2d", "dense"})
+_WINDOWED: Final = frozenset({"conv2d", "depthwise_conv2d", "avg_pool2d", "max_pool2d"})
+_KEY: Final = re.compile(
+    r"(?P<kind>\w+):(?P<shape>\d+x\d+x\d+x\d+):o(?P<out>\d+):k(?P<kernel>\d+x\d+)"
+    r":s(?P<stride>\d+x\d+):p(?P<pad>\d+\.\d+\.\d+\.\d+):d(?P<dilation>\d+x\d+)"
+    r":(?P<epilogue>[\w,]*):(?P<dtype>\w+)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One operator of a network with its fused epilogue, in NHWC.
+
+    Attributes:
+        kind: One of `KINDS`. `scale` multiplies a tensor by one number a channel
+            (squeeze-excite); `dense` reads a tensor of shape (n, 1, 1, c).
+        input_shape: (batch, height, width, channels) of the first input.
+        out_channels: Channels of the output; equals the input's where the kind keeps them.
+        kernel, stride, dilation: (vertical, horizontal), in pixels.
+        padding: (top, left, bottom, right), in pixels of zeros (ignored values for pooling).
+        epilogue: What follows at once, in the order of `EPILOGUE_ORDER`; "add" adds a second
+            input of the output's shape.
+        dtype: Element type of inputs, weights and output.
+    """
+
+    kind: Kind
+    input_shape: tuple[int, int, int, int]
+    out_channels: int
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    epilogue: tuple[str, ...] = ()
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        if self.dtype not in DTYPE_BYTES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPE_BYTES)}, got {self.dtype!r}")
+        for name, values, least in (
+            ("input_shape", self.input_shape, 1),
+            ("out_channels", (self.out_channels,), 1),
+            ("kernel", self.kernel, 1),
+            ("stride", self.stride, 1),
+            ("padding", self.padding, 0),
+            ("dilation", self.dilation, 1),
+        ):
+            if any(value < least for value in values):
+                raise ValueError(f"{name} must be >= {least} everywhere, got {values}")
+        self._check_epilogue()
+        self._check_geometry()
+
+    def _check_epilogue(self) -> None:
+        position = -1
+        for step in self.epilogue:
+            found = next((i for i, names in enumerate(EPILOGUE_ORDER) if step in names), None)
+            if found is None or found <= position:
+                raise ValueError(
+                    f"epilogue must be bias, add, activation in this order, got {self.epilogue}"
+                )
+            position = found
+        if "bias" in self.epilogue and self.kind not in _WEIGHTED:
+            raise ValueError(f"epilogue bias needs a kind with weights, got {self.kind}")
+        if "add" in self.epilogue and self.kind == "add":
+            raise ValueError("epilogue add needs a kind other than add")
+
+    def _check_geometry(self) -> None:
+        if self.kind not in _WINDOWED and (
+            self.kernel != (1, 1) or self.stride != (1, 1) or any(self.padding)
+        ):
+            raise ValueError(f"{self.kind} takes no kernel, stride or padding")
+        if self.kind not in {"conv2d", "dense"} and self.out_channels != self.input_shape[3]:
+            raise ValueError(
+                f"out_channels of {self.kind} must equal the input's {self.input_shape[3]}, "
+                f"got {self.out_channels}"
+            )
+        if self.kind == "dense" and self.input_shape[1:3] != (1, 1):
+            raise ValueError(f"dense reads (n, 1, 1, c), got {self.input_shape}")
+        if min(self.output_shape) < 1:
+            raise ValueError(f"{self.kind} on {self.input_shape} has no output: kernel too large")
+
+    @property
+    def key(self) -> str:
+        """The canonical text of this operator; `parse_key` reads it back."""
+        shape = "x".join(map(str, self.input_shape))
+        pad = ".".join(map(str, self.padding))
+        return (
+            f"{self.kind}:{shape}:o{self.out_channels}:k{self.kernel[0]}x{self.kernel[1]}"
+            f":s{self.stride[0]}x{self.stride[1]}:p{pad}:d{self.dilation[0]}x{self.dilation[1]}"
+            f":{','.join(self.epilogue)}:{self.dtype}"
+        )
+
+    @property
+    def output_shape(self) -> tuple[int, int, int, int]:
+        """(batch, height, width, channels) of the output."""
+        n, h, w, _ = self.input_shape
+        if self.kind == "global_avg_pool2d":
+            return (n, 1, 1, self.out_channels)
+        if self.kind not in _WINDOWED:
+            return (n, h, w, self.out_channels)
+        top, left, bottom, right = self.padding
+        reach_h = self.dilation[0] * (self.kernel[0] - 1) + 1
+        reach_w = self.dilation[1] * (self.kernel[1] - 1) + 1
+        return (
+            n,
+            (h + top + bottom - reach_h) // self.stride[0] + 1,
+            (w + left + right - reach_w) // self.stride[1] + 1,
+            self.out_channels,
+        )
+
+    @property
+    def input_shapes(self) -> tuple[Shape, ...]:
+        """Shapes of the data inputs, in the order in which a call names them."""
+        first: Shape = self.input_shape
+        if self.kind == "add":
+            return (first, first)
+        if self.kind == "scale":
+            first_two: tuple[Shape, ...] = (first, (first[0], 1, 1, first[3]))
+        else:
+            first_two = (first,)
+        return (*first_two, self.output_shape) if "add" in self.epilogue else first_two
+
+    @property
+    def weight_shapes(self) -> tuple[Shape, ...]:
+        """Logical shapes of the weights: kernel (HWIO, HWC or IO), then bias (O)."""
+        channels = self.input_shape[3]
+        shapes: tuple[Shape, ...] = ()
+        if self.kind == "conv2d":
+            shapes = ((*self.kernel, channels, self.out_channels),)
+        elif self.kind == "depthwise_conv2d":
+            shapes = ((*self.kernel, channels),)
+        elif self.kind == "dense":
+            shapes = ((channels, self.out_channels),)
+        return (*shapes, (self.out_channels,)) if "bias" in self.epilogue else shapes
+
+    @property
+    def n_macs(self) -> int:
+        """Multiply-accumulates of convolutions and dense; 0 for the other kinds."""
+        n_outputs = math.prod(self.output_shape)
+        if self.kind == "conv2d":
+            return n_outputs * self.kernel[0] * self.kernel[1] * self.input_shape[3]
+        if self.kind == "depthwise_conv2d":
+            return n_outputs * self.kernel[0] * self.kernel[1]
+        return n_outputs * self.input_shape[3] if self.kind == "dense" else 0
+
+    @property
+    def n_flops(self) -> int:
+        """Floating-point operations, a multiply-accumulate counted as two."""
+        if self.n_macs:
+            return 2 * self.n_macs
+        if self.kind in {"avg_pool2d", "max_pool2d"}:
+            return math.prod(self.output_shape) * self.kernel[0] * self.kernel[1]
+        return math.prod(self.input_shape)
+
+    @property
+    def input_bytes(self) -> int:
+        """Bytes of all data inputs."""
+        return sum(map(math.prod, self.input_shapes)) * DTYPE_BYTES[self.dtype]
+
+    @property
+    def output_bytes(self) -> int:
+        """Bytes of the output."""
+        return math.prod(self.output_shape) * DTYPE_BYTES[self.dtype]
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all weights."""
+        return sum(map(math.prod, self.weight_shapes)) * DTYPE_BYTES[self.dtype]
+
+    @property
+    def activation(self) -> str | None:
+        """The activation that ends the epilogue, if there is one."""
+        return next((step for step in self.epilogue if step in ACTIVATIONS), None)
+
+
+def parse_key(key: str) -> Operator:
+    """Read an operator back from its canonical text.
+
+    Raises:
+        ValueError: the text is not the key of a valid operator.
+    """
+    match = _KEY.fullmatch(key)
+    if match is None:
+        raise ValueError(f"not an operator key: {key!r}")
+
+    def numbers(name: str, separator: str = "x") -> tuple[int, ...]:
+        return tuple(int(part) for part in match[name].split(separator))
+
+    return Operator(
+        kind=match["kind"],  # type: ignore[arg-type]  # checked in __post_init__
+        input_shape=numbers("shape"),  # type: ignore[arg-type]
+        out_channels=int(match["out"]),
+        kernel=numbers("kernel"),  # type: ignore[arg-type]
+        stride=numbers("stride"),  # type: ignore[arg-type]
+        padding=numbers("pad", "."),  # type: ignore[arg-type]
+        dilation=numbers("dilation"),  # type: ignore[arg-type]
+        epilogue=tuple(match["epilogue"].split(",")) if match["epilogue"] else (),
+        dtype=match["dtype"],
+    )

@@ -1,0 +1,1 @@
+"""What is learned: the latency of any network on one device, with an honest interval."""

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from devices.board import Fingerprint
 
 Region = Literal["arena", "weights"]
-FailureReason = Literal["crash", "timeout", "kernel_error", "out_of_memory", "bad_request"]
+FailureReason = Literal[
+    "crash", "timeout", "kernel_error", "out_of_memory", "bad_request", "build_error"
+]
 
 
 @dataclass(frozen=True, slots=True)

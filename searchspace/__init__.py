@@ -1,0 +1,1 @@
+"""Search spaces, accuracy sources, limits and the searches themselves."""

@@ -1,0 +1,1 @@
+"""Search algorithms: exhaustive and evolutionary."""

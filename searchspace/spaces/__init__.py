@@ -1,0 +1,1 @@
+"""The built-in search spaces: layers, their lowering and their torch modules."""

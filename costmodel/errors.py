@@ -1,0 +1,15 @@
+"""What can go wrong in learning and predicting latencies, and what to do about it."""
+
+from __future__ import annotations
+
+
+class UnknownOperatorError(ValueError):
+    """A kind of operator that has no measurements on this device: profile it, then fit again."""
+
+
+class TooFewMeasurementsError(ValueError):
+    """Not enough measurements to fit: profile more operators on this device."""
+
+
+class ModelFolderError(ValueError):
+    """A saved model is missing, damaged or written by a newer version: fit it again."""

@@ -1,0 +1,214 @@
+"""An operator, its target and its schedule as a vector of named numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from profiler.operator import ACTIVATIONS, Operator
+from profiler.schedules.schedule import Schedule
+from profiler.target import Target
+
+ChooseSchedule = Callable[[Operator], Schedule]
+
+_EPILOGUES: Final = ("bias", "add", *ACTIVATIONS)
+#: Parameters of a schedule that name a tile of output pixels, and one of output channels.
+_ROW_TILES: Final = ("rows", "pixels")
+_CHANNEL_TILES: Final = ("channels",)
+#: Sums that must be under way to hide the latency of a fused multiply-add: 4 cycles, 2 units.
+_SUMS_IN_FLIGHT: Final = 8
+
+#: Columns in which a latency changes slowly: the smooth base fit reads these alone.
+SMOOTH_COLUMNS: Final[tuple[str, ...]] = (
+    "log_pixels",
+    "log_in_channels",
+    "log_out_channels",
+    "log_kernel_area",
+    "log_stride_area",
+    "loads_per_sum",
+    "idle_sums",
+    "log_padded_channels",
+    "log_working_set_l1",
+    "log_working_set_l2",
+    "n_epilogue_steps",
+    "has_add",
+    "has_costly_activation",
+)
+FEATURE_NAMES: Final[tuple[str, ...]] = (
+    "log_flops",
+    "log_bytes",
+    "log_input_bytes",
+    "log_output_bytes",
+    "log_weight_bytes",
+    "log_intensity",
+    "log_roofline_cycles",
+    "log_batch",
+    "log_in_height",
+    "log_in_width",
+    "log_pixels",
+    "log_in_channels",
+    "log_out_channels",
+    "log_kernel_area",
+    "kernel_height",
+    "kernel_width",
+    "log_stride_area",
+    "dilation",
+    "padded_share",
+    "n_epilogue_steps",
+    "has_costly_activation",
+    *(f"has_{step}" for step in _EPILOGUES),
+    "tile_rows",
+    "tile_channels",
+    "loads_per_sum",
+    "idle_sums",
+    "is_gemm",
+    "pad_at",
+    "panels_outer",
+    "rows_remainder",
+    "channels_remainder",
+    "log_padded_rows",
+    "log_padded_channels",
+    "lane_remainder",
+    "log_working_set_l1",
+    "log_working_set_l2",
+    "weights_over_l1",
+    "weights_over_l2",
+    "is_multithreaded",
+)
+
+
+def compute_features(operator: Operator, target: Target, schedule: Schedule) -> NDArray[np.float64]:
+    """Describe an operator as it would run on a target.
+
+    A pure function: equal arguments give equal vectors. Logarithms are to base 2.
+
+    Returns:
+        Shape (n_features,), in the order of `FEATURE_NAMES`.
+    """
+    values = {
+        **_amounts(operator, target),
+        **_geometry(operator),
+        **_epilogue(operator),
+        **_tiles(operator, target, schedule),
+        **_caches(operator, target),
+    }
+    return np.array([values[name] for name in FEATURE_NAMES], dtype=np.float64)
+
+
+def compute_feature_matrix(
+    operators: Sequence[Operator], target: Target, choose_schedule: ChooseSchedule
+) -> NDArray[np.float64]:
+    """Describe many operators.
+
+    Returns:
+        Shape (n_operators, n_features).
+    """
+    rows = [compute_features(op, target, choose_schedule(op)) for op in operators]
+    return np.array(rows, dtype=np.float64).reshape(len(rows), len(FEATURE_NAMES))
+
+
+def columns(names: Sequence[str]) -> list[int]:
+    """Positions of named columns in a feature vector."""
+    return [FEATURE_NAMES.index(name) for name in names]
+
+
+def total_bytes(operator: Operator) -> int:
+    """Bytes that an operator reads and writes when nothing is read twice."""
+    return operator.input_bytes + operator.output_bytes + operator.weight_bytes
+
+
+def _log2(value: float) -> float:
+    return math.log2(value) if value > 0 else -1.0
+
+
+def _amounts(operator: Operator, target: Target) -> dict[str, float]:
+    n_bytes = total_bytes(operator)
+    # Two fused multiply-adds of a full vector and one vector load a cycle: what most
+    # out-of-order cores sustain at best. Only ratios matter; the fit finds the real rates.
+    flops_per_cycle = 4 * target.lanes * target.threads
+    cycles = max(operator.n_flops / flops_per_cycle, n_bytes / target.vector_bytes)
+    return {
+        "log_flops": _log2(operator.n_flops),
+        "log_bytes": _log2(n_bytes),
+        "log_input_bytes": _log2(operator.input_bytes),
+        "log_output_bytes": _log2(operator.output_bytes),
+        "log_weight_bytes": _log2(operator.weight_bytes),
+        "log_intensity": _log2(operator.n_flops / n_bytes),
+        "log_roofline_cycles": _log2(cycles),
+        "is_multithreaded": float(target.threads > 1),
+    }
+
+
+def _geometry(operator: Operator) -> dict[str, float]:
+    batch, height, width, channels = operator.input_shape
+    _, out_height, out_width, out_channels = operator.output_shape
+    top, left, bottom, right = operator.padding
+    padded_area = (height + top + bottom) * (width + left + right)
+    pixels = height * width if operator.kind == "global_avg_pool2d" else out_height * out_width
+    return {
+        "log_batch": _log2(batch),
+        "log_in_height": _log2(height),
+        "log_in_width": _log2(width),
+        "log_pixels": _log2(batch * pixels),
+        "log_in_channels": _log2(channels),
+        "log_out_channels": _log2(out_channels),
+        "log_kernel_area": _log2(operator.kernel[0] * operator.kernel[1]),
+        "kernel_height": float(operator.kernel[0]),
+        "kernel_width": float(operator.kernel[1]),
+        "log_stride_area": _log2(operator.stride[0] * operator.stride[1]),
+        "dilation": float(max(operator.dilation)),
+        "padded_share": 1.0 - height * width / padded_area,
+    }
+
+
+def _epilogue(operator: Operator) -> dict[str, float]:
+    flags = {f"has_{step}": float(step in operator.epilogue) for step in _EPILOGUES}
+    return {
+        **flags,
+        "n_epilogue_steps": float(len(operator.epilogue)),
+        "has_costly_activation": flags["has_swish"] + flags["has_sigmoid"],
+    }
+
+
+def _tile(options: Mapping[str, int], names: Sequence[str]) -> int:
+    return math.prod(options[name] for name in names if options.get(name, 0) > 0)
+
+
+def _tiles(operator: Operator, target: Target, schedule: Schedule) -> dict[str, float]:
+    options = dict(schedule.parameters)
+    rows = math.prod(operator.output_shape[:3])
+    channels = operator.output_shape[3]
+    tile_rows = _tile(options, _ROW_TILES)
+    tile_channels = _tile(options, _CHANNEL_TILES)
+    n_vectors = math.ceil(tile_channels / target.lanes)
+    n_sums = tile_rows * n_vectors
+    whole = n_vectors * target.lanes
+    lanes_used = math.ceil(channels / tile_channels) * whole
+    return {
+        "tile_rows": float(tile_rows),
+        "tile_channels": float(tile_channels),
+        "loads_per_sum": (tile_rows + n_vectors) / n_sums,
+        "idle_sums": max(0, _SUMS_IN_FLIGHT - n_sums) / _SUMS_IN_FLIGHT,
+        "is_gemm": float(schedule.rule == "gemm"),
+        "pad_at": float(options.get("pad_at", -1)),
+        "panels_outer": float(options.get("panels_outer", -1)),
+        "rows_remainder": rows % tile_rows / tile_rows,
+        "channels_remainder": channels % tile_channels / tile_channels,
+        "log_padded_rows": _log2(math.ceil(rows / tile_rows) * tile_rows / rows),
+        "log_padded_channels": _log2(lanes_used / channels),
+        "lane_remainder": channels % target.lanes / target.lanes,
+    }
+
+
+def _caches(operator: Operator, target: Target) -> dict[str, float]:
+    working_set = total_bytes(operator)
+    return {
+        "log_working_set_l1": max(0.0, _log2(working_set / target.l1_bytes)),
+        "log_working_set_l2": max(0.0, _log2(working_set / target.l2_bytes)),
+        "weights_over_l1": operator.weight_bytes / target.l1_bytes,
+        "weights_over_l2": operator.weight_bytes / target.l2_bytes,
+    }

@@ -1,0 +1,280 @@
+"""Whole networks: a Gaussian posterior over what each operator costs inside them.
+
+A network's latency is a fixed cost plus the sum of its operators, where every operator's cost
+may differ from its label: all together (scale), kind by kind, by a cost of every call, of every
+byte of weights or activations (cache pressure), and each by itself. Whole measured networks
+correct all of these at once; how far each may move is chosen by marginal likelihood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve, solve_triangular
+from scipy.optimize import minimize
+
+from profiler.operator import KINDS, Operator
+
+#: The shared corrections, in this order; after them one for each kind of `KINDS`.
+SHARED: Final = ("fixed", "scale", "call", "weights", "activations")
+N_SHARED: Final = len(SHARED) + len(KINDS)
+_NAMES: Final = (*SHARED, "kind", "operator", "noise", "floor")
+# Prior medians and log-spreads of the standard deviations: fixed cost and cost of a call as
+# shares of the median network and operator, rates as shares of the latency if all bytes were
+# like the median network's, others relative; noise relative, its floor a share of the median.
+_PRIOR_LOG: Final = np.log([0.03, 0.05, 0.03, 0.02, 0.02, 0.02, 1.0, 0.008, 0.003])
+_PRIOR_LOG_SD: Final = np.array([1.0, 0.7, 0.8, 0.8, 0.8, 0.7, 0.5, 0.6, 0.8])
+#: Without a single network nothing bounds the distance between a sum and a whole.
+_SCALE_WITHOUT_NETWORKS: Final = 0.10
+_CHUNK: Final = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorPrior:
+    """What is believed of operators before any whole network is seen.
+
+    Attributes:
+        operators: The operators, each once.
+        mean_us: Latency in place, shape (n_operators,).
+        relative_covariance: Of the relative errors, shape (n_operators, n_operators).
+    """
+
+    operators: tuple[Operator, ...]
+    mean_us: NDArray[np.float64]
+    relative_covariance: NDArray[np.float64]
+
+    @property
+    def design(self) -> NDArray[np.float64]:
+        """What one call adds for a unit of each shared correction: (n_operators, n_shared)."""
+        ones = np.ones(len(self.operators))
+        weights = np.array([op.weight_bytes for op in self.operators], dtype=np.float64)
+        moved = np.array(
+            [op.input_bytes + op.output_bytes for op in self.operators], dtype=np.float64
+        )
+        kinds = np.array([[float(op.kind == kind) for kind in KINDS] for op in self.operators])
+        shared = np.stack([0 * ones, self.mean_us, ones, weights, moved], axis=1)
+        return np.hstack([shared, kinds.reshape(-1, len(KINDS)) * self.mean_us[:, None]])
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorCosts:
+    """What operators add to a network's latency.
+
+    Attributes:
+        mean_us: Shape (n_operators,).
+        fixed_covariance: Covariance with the fixed cost, shape (n_operators,).
+        known_covariance: Of what the posterior knows, shape (n_operators, n_operators).
+        unseen: Positions of the operators that nobody measured, shape (n_unseen,).
+        unseen_covariance: Of their own errors, shape (n_unseen, n_unseen).
+    """
+
+    mean_us: NDArray[np.float64]
+    fixed_covariance: NDArray[np.float64]
+    known_covariance: NDArray[np.float64]
+    unseen: NDArray[np.intp]
+    unseen_covariance: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPosterior:
+    """Corrections of known operators, learned from whole networks.
+
+    Attributes:
+        prior: Operators that were measured or occur in measured networks.
+        mean: Of (shared corrections, one relative correction an operator), shape (n_params,).
+        covariance: Shape (n_params, n_params).
+        noise: Relative standard deviation of one measured network.
+        floor_us: Absolute standard deviation of one measured network.
+    """
+
+    prior: OperatorPrior
+    mean: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    noise: float
+    floor_us: float
+
+    def predict(
+        self, counts: NDArray[np.float64], costs: OperatorCosts
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Predict networks from counts of operators.
+
+        Args:
+            counts: Shape (n_networks, n_operators).
+            costs: What `price` made of the columns of `counts`.
+
+        Returns:
+            Mean in microseconds; variance of what is known and of one measurement; variance of
+            the unseen operators' costs; each of shape (n_networks,).
+        """
+        mean = self.fixed_us + counts @ costs.mean_us
+        # Var(c0 + n.t) = Var(c0) + 2 n.Cov(c0, t) + n.Cov(t).n
+        variance = self.covariance[0, 0] + counts @ (2 * costs.fixed_covariance)
+        variance = np.maximum(variance + quadratic_forms(counts, costs.known_covariance), 0.0)
+        variance += (self.noise * mean) ** 2 + self.floor_us**2
+        unseen = quadratic_forms(counts[:, costs.unseen], costs.unseen_covariance)
+        return mean, variance, unseen
+
+    @property
+    def fixed_us(self) -> float:
+        """What every network costs beside its operators."""
+        return float(self.mean[0])
+
+    def price(self, operators: Sequence[Operator], unseen: OperatorPrior) -> OperatorCosts:
+        """Price operators inside a network, all corrections applied.
+
+        Args:
+            operators: Any operators, each once.
+            unseen: The prior of those that this posterior does not know.
+        """
+        rows, base_us = self._columns(operators, unseen)
+        position = {op: index for index, op in enumerate(operators)}
+        mean_us = base_us + rows @ self.mean
+        new = np.array([position[op] for op in unseen.operators], dtype=np.intp)
+        return OperatorCosts(
+            # A correction never makes an operator free: a tenth of its own label remains.
+            np.maximum(mean_us, 0.1 * base_us),
+            rows @ self.covariance[:, 0],
+            rows @ self.covariance @ rows.T,
+            new,
+            unseen.relative_covariance * np.outer(unseen.mean_us, unseen.mean_us),
+        )
+
+    def _columns(
+        self, operators: Sequence[Operator], unseen: OperatorPrior
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Each operator's row over the parameters, and its uncorrected latency."""
+        known = {op: index for index, op in enumerate(self.prior.operators)}
+        new = {op: index for index, op in enumerate(unseen.operators)}
+        rows = np.zeros((len(operators), len(self.mean)))
+        base_us = np.zeros(len(operators))
+        designs = self.prior.design, unseen.design
+        for row, op in enumerate(operators):
+            if op in known:
+                index = known[op]
+                base_us[row] = self.prior.mean_us[index]
+                rows[row, :N_SHARED] = designs[0][index]
+                rows[row, N_SHARED + index] = base_us[row]
+            else:
+                base_us[row] = unseen.mean_us[new[op]]
+                rows[row, :N_SHARED] = designs[1][new[op]]
+        return rows, base_us
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Each network as predicted without it.
+
+    Attributes:
+        error_us: Measured minus predicted, shape (n_networks,).
+        variance: What was believed of that error, noise included, shape (n_networks,).
+    """
+
+    error_us: NDArray[np.float64]
+    variance: NDArray[np.float64]
+
+
+def fit_networks(
+    prior: OperatorPrior, counts: NDArray[np.float64], latency_us: NDArray[np.float64]
+) -> tuple[NetworkPosterior, LeftOut]:
+    """Correct operator costs by measured networks.
+
+    Args:
+        prior: Every operator of the networks, and others that were measured.
+        counts: Shape (n_networks, n_operators), columns as in `prior`.
+        latency_us: Shape (n_networks,).
+    """
+    scales = _scales(prior, counts, latency_us)
+    expected = counts @ prior.mean_us
+    parts = _gram_parts(prior, counts, scales)
+    residual = latency_us - expected
+    log_sds = _search_sds(parts, residual) if len(latency_us) else _PRIOR_LOG.copy()
+    if not len(latency_us):
+        log_sds[1] = np.log(_SCALE_WITHOUT_NETWORKS)
+    variances = np.exp(2 * log_sds)
+    design = np.hstack([counts @ prior.design, counts * prior.mean_us])
+    design[:, 0] = 1.0
+    shared = np.concatenate([variances[:5], np.full(len(KINDS), variances[5])]) * scales**2
+    size = N_SHARED + len(prior.operators)
+    prior_covariance = np.zeros((size, size))
+    prior_covariance[:N_SHARED, :N_SHARED] = np.diag(shared)
+    prior_covariance[N_SHARED:, N_SHARED:] = variances[6] * prior.relative_covariance
+    gram = np.tensordot(variances, parts, axes=1)
+    inverse = cho_solve((np.linalg.cholesky(gram), True), np.eye(len(gram)))
+    gain = prior_covariance @ design.T @ inverse
+    posterior = NetworkPosterior(
+        prior,
+        gain @ residual,
+        prior_covariance - gain @ design @ prior_covariance,
+        float(np.exp(log_sds[7])),
+        float(np.exp(log_sds[8])) * float(np.median(latency_us) if len(latency_us) else 0.0),
+    )
+    # Eq. 5.12, Rasmussen and Williams 2006: leave-one-out without refitting.
+    diagonal = np.diag(inverse)
+    return posterior, LeftOut(inverse @ residual / diagonal, 1.0 / diagonal)
+
+
+def quadratic_forms(rows: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Row times matrix times row, in chunks that stay in the cache; shape (n_rows,)."""
+    result = np.zeros(len(rows))
+    if matrix.size:
+        for start in range(0, len(rows), _CHUNK):
+            part = rows[start : start + _CHUNK]
+            result[start : start + _CHUNK] = np.einsum("ij,ij->i", part @ matrix, part)
+    return result
+
+
+def _scales(
+    prior: OperatorPrior, counts: NDArray[np.float64], latency_us: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The unit of each shared correction's standard deviation, shape (n_shared,)."""
+    design = prior.design
+    typical_us = float(np.median(latency_us)) if len(latency_us) else float(prior.mean_us.sum())
+    totals = counts @ design if len(latency_us) else design.sum(axis=0, keepdims=True)
+    typical = np.maximum(np.median(totals, axis=0), 1e-9)
+    call_us = float(np.median(prior.mean_us)) if len(prior.mean_us) else 1.0
+    rates = [typical_us / max(typical[3], 1.0), typical_us / max(typical[4], 1.0)]
+    return np.array([typical_us, 1.0, call_us, *rates, *np.ones(len(KINDS))])
+
+
+def _gram_parts(
+    prior: OperatorPrior, counts: NDArray[np.float64], scales: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """What each standard deviation adds, squared, to the networks' covariance: (9, n, n)."""
+    totals = counts @ prior.design * scales
+    totals[:, 0] = scales[0]
+    parts = [np.outer(totals[:, i], totals[:, i]) for i in range(len(SHARED))]
+    kinds = totals[:, len(SHARED) :]
+    own = counts * prior.mean_us
+    expected = own.sum(axis=1)
+    return np.stack(
+        [
+            *parts,
+            kinds @ kinds.T,
+            own @ prior.relative_covariance @ own.T,
+            np.diag(expected**2),
+            scales[0] ** 2 * np.eye(len(counts)),
+        ]
+    )
+
+
+def _search_sds(parts: NDArray[np.float64], residual: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logarithms of the most probable standard deviations, in the order of `_NAMES`."""
+
+    def cost(log_sds: NDArray[np.float64]) -> float:
+        # Eq. 2.30, Rasmussen and Williams 2006, with a log-normal prior on the deviations.
+        gram = np.tensordot(np.exp(2 * log_sds), parts, axes=1)
+        try:
+            root = np.linalg.cholesky(gram)
+        except np.linalg.LinAlgError:
+            return 1e9
+        white = solve_triangular(root, residual, lower=True)
+        pull = np.sum(((log_sds - _PRIOR_LOG) / _PRIOR_LOG_SD) ** 2)
+        return float(0.5 * white @ white + np.log(np.diag(root)).sum() + 0.5 * pull)
+
+    bounds = list(zip(_PRIOR_LOG - 4 * _PRIOR_LOG_SD, _PRIOR_LOG + 4 * _PRIOR_LOG_SD, strict=True))
+    found = minimize(cost, _PRIOR_LOG, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60})
+    return np.asarray(found.x, dtype=np.float64)

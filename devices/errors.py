@@ -1,0 +1,35 @@
+"""What can go wrong between the host and a device, one class for each reaction."""
+
+from __future__ import annotations
+
+
+class DeviceError(Exception):
+    """The device's fault, not the caller's; the subclasses say what to do."""
+
+
+class UnknownDeviceError(DeviceError):
+    """No device has this name: choose one of the names that the message lists."""
+
+
+class InventoryError(DeviceError):
+    """The inventory file is wrong: correct the place that the message names."""
+
+
+class DeviceUnreachableError(DeviceError):
+    """The device does not answer: check power and network, then try again."""
+
+
+class DeviceFullError(DeviceError):
+    """The device has no room for the executable: free some, then try again."""
+
+
+class ExecutableRefusedError(DeviceError):
+    """The device cannot run this executable: build it for the device's target."""
+
+
+class RunnerLostError(DeviceError):
+    """The runner ended or fell silent: start it again; what it had answered stays valid."""
+
+
+class ProtocolError(RunnerLostError):
+    """The runner's bytes make no sense: start it again; if it happens twice, rebuild it."""

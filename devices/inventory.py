@@ -1,0 +1,150 @@
+"""The devices a person has, listed in a TOML file.
+
+[device.bench]
+transport = "local"
+threads = 1
+core = 1
+notes = "the machine under the desk"
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, Literal, cast
+
+from devices.errors import InventoryError, UnknownDeviceError
+from devices.local import LocalDevice
+
+Transport = Literal["local"]
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_TRANSPORTS: Final = ("local",)
+_TYPES: Final[Mapping[str, type]] = MappingProxyType(
+    {"transport": str, "threads": int, "core": int, "notes": str}
+)
+_TYPE_NAMES: Final = {str: "a text", int: "a whole number"}
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceEntry:
+    """One device of the inventory.
+
+    Attributes:
+        name: What a person calls it.
+        transport: How it is reached.
+        threads: Threads that a kernel may use.
+        core: The core that measures, or None for the transport's choice.
+        notes: For people.
+    """
+
+    name: str
+    transport: Transport = "local"
+    threads: int = 1
+    core: int | None = None
+    notes: str = ""
+
+
+LOCAL: Final = DeviceEntry("local", notes="this machine, one thread")
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """Devices by name; `local` is always among them.
+
+    Attributes:
+        entries: In the order of the file.
+        source: The file they come from, or None.
+    """
+
+    entries: tuple[DeviceEntry, ...] = (LOCAL,)
+    source: Path | None = None
+
+    def find(self, name: str) -> DeviceEntry:
+        """The entry of this name.
+
+        Raises:
+            UnknownDeviceError: there is none; the message names those there are.
+        """
+        for entry in self.entries:
+            if entry.name == name:
+                return entry
+        known = ", ".join(entry.name for entry in self.entries)
+        where = f" in {self.source}" if self.source else ""
+        raise UnknownDeviceError(f"no device {name!r}{where}; known devices: {known}")
+
+
+def read_inventory(path: Path | None) -> Inventory:
+    """Read an inventory file; without one, or when it does not exist, there is `local` alone.
+
+    Raises:
+        InventoryError: the file cannot be read, or a table, key or value is wrong.
+    """
+    if path is None or not path.exists():
+        return Inventory()
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InventoryError(f"cannot read {path}: {error}") from error
+    unknown = set(document) - {"device"}
+    if unknown:
+        raise InventoryError(
+            f"{path}: unknown top-level {min(unknown)!r}; only [device.NAME] tables are allowed"
+        )
+    tables = document.get("device", {})
+    if not isinstance(tables, dict):
+        raise InventoryError(f"{path}: device must be tables [device.NAME], got {tables!r}")
+    entries = tuple(_read_entry(path, name, table) for name, table in tables.items())
+    has_local = any(entry.name == LOCAL.name for entry in entries)
+    return Inventory(entries if has_local else (LOCAL, *entries), path)
+
+
+def open_device(entry: DeviceEntry, versions: Iterable[tuple[str, str]] = ()) -> LocalDevice:
+    """The device that an entry describes.
+
+    Args:
+        entry: From `Inventory.find`.
+        versions: (component, version) pairs for the runtime's fingerprint, such as TVM's.
+    """
+    return LocalDevice(entry.name, entry.threads, entry.core, tuple(versions))
+
+
+def _read_entry(path: Path, name: str, table: object) -> DeviceEntry:
+    place = f"{path}: [device.{name}]"
+    if not _NAME.fullmatch(name):
+        raise InventoryError(f"{place}: a name must be letters, digits and . _ -, got {name!r}")
+    if not isinstance(table, dict):
+        raise InventoryError(f"{place} must be a table, got {table!r}")
+    for key, value in table.items():
+        _check_value(place, key, value)
+    if "transport" not in table and name != LOCAL.name:
+        raise InventoryError(f"{place} transport is missing; it must be one of {_allowed()}")
+    return DeviceEntry(
+        name=name,
+        transport=cast(Transport, table.get("transport", "local")),
+        threads=table.get("threads", 1),
+        core=table.get("core"),
+        notes=table.get("notes", ""),
+    )
+
+
+def _check_value(place: str, key: str, value: object) -> None:
+    if key not in _TYPES:
+        raise InventoryError(f"{place} unknown key {key!r}; known keys: {', '.join(_TYPES)}")
+    wanted = _TYPES[key]
+    if not isinstance(value, wanted) or isinstance(value, bool):
+        raise InventoryError(f"{place} {key} must be {_TYPE_NAMES[wanted]}, got {value!r}")
+    if key == "transport" and value not in _TRANSPORTS:
+        raise InventoryError(f"{place} transport must be one of {_allowed()}, got {value!r}")
+    if key == "threads" and value != 1:
+        raise InventoryError(f"{place} threads must be 1: the runner has one, got {value}")
+    if key == "core" and cast(int, value) < 0:
+        raise InventoryError(f"{place} core must be >= 0, got {value}")
+
+
+def _allowed() -> str:
+    return ", ".join(_TRANSPORTS)

@@ -1,0 +1,134 @@
+"""The machine that Latloop runs on, as a device: its runner is a child process on two pipes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+from devices.board import Fingerprint
+from devices.errors import ExecutableRefusedError
+from devices.fingerprint import read_fingerprint
+from devices.protocol import PipeStream
+from devices.session import RunnerSession
+
+_ELF: Final = b"\x7fELF"
+#: ELF's e_machine for what `uname -m` prints.
+_ELF_MACHINES: Final = {"x86_64": 62, "aarch64": 183, "armv7l": 40, "armv8l": 40, "riscv64": 243}
+_END_TIMEOUT_S: Final = 5.0
+_LAST_WORDS_CHARS: Final = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class LocalDevice:
+    """The machine that this program runs on.
+
+    Attributes:
+        name: The name in the inventory.
+        threads: Threads that a kernel may use.
+        core: The core that measures; None takes the last one that this process may use, which
+            serves fewer interrupts than the first.
+        versions: (component, version) pairs for the runtime's fingerprint.
+        root: Where `proc` and `sys` are found.
+    """
+
+    name: str = "local"
+    threads: int = 1
+    core: int | None = None
+    versions: tuple[tuple[str, str], ...] = ()
+    root: Path = Path("/")
+
+    def __post_init__(self) -> None:
+        if self.threads != 1:
+            raise ValueError(f"threads must be 1: the runner has one, got {self.threads}")
+
+    @property
+    def measuring_core(self) -> int:
+        """The core that children are pinned to."""
+        return max(os.sched_getaffinity(0)) if self.core is None else self.core
+
+    def fingerprint(self) -> Fingerprint:
+        """See `devices.device.Device`."""
+        return read_fingerprint(self.root, platform.machine(), self.threads, self.versions)
+
+    def start(self, executable: Path) -> RunnerSession:
+        """Start an executable of this machine's architecture as a child process.
+
+        The runner ends when this process does, however that comes about.
+
+        Raises:
+            ExecutableRefusedError: no such file, or not for this machine.
+            RunnerLostError: it started and did not answer.
+        """
+        _check_executable(executable)
+        words = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the runner
+        try:
+            process = _start_process([str(executable), *self._arguments()], words)
+        except OSError as error:
+            words.close()
+            raise ExecutableRefusedError(f"cannot start {executable}: {error}") from error
+        assert process.stdin is not None
+        assert process.stdout is not None
+        stream = PipeStream(os.dup(process.stdout.fileno()), os.dup(process.stdin.fileno()))
+        process.stdin.close()
+        process.stdout.close()
+        return RunnerSession(stream, self.measuring_core, lambda: _end_process(process, words))
+
+    def _arguments(self) -> list[str]:
+        return [] if self.root == Path("/") else ["--root", str(self.root)]
+
+
+def _start_process(command: list[str], words: IO[bytes]) -> subprocess.Popen[bytes]:
+    for attempt in range(5):
+        try:
+            # A session of its own: Ctrl-C reaches the host alone, which then ends the runner.
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=words,
+                start_new_session=True,
+            )
+        except OSError as error:
+            # Another thread that forks while the file was written holds it open for a moment.
+            if error.errno != errno.ETXTBSY or attempt == 4:
+                raise
+            time.sleep(0.05)
+    raise AssertionError("unreachable")
+
+
+def _end_process(process: subprocess.Popen[bytes], words: IO[bytes]) -> str:
+    """Wait for a runner whose stdin is closed, kill it if need be, return what it said last."""
+    try:
+        process.wait(_END_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    with words:
+        words.seek(0)
+        said = words.read().decode(errors="replace").strip()
+    if process.returncode and not said:
+        return f"it ended with status {process.returncode}"
+    return said[-_LAST_WORDS_CHARS:]
+
+
+def _check_executable(executable: Path) -> None:
+    try:
+        with executable.open("rb") as file:
+            header = file.read(20)
+    except OSError as error:
+        raise ExecutableRefusedError(f"cannot read {executable}: {error}") from error
+    if len(header) < 20 or not header.startswith(_ELF):
+        raise ExecutableRefusedError(f"{executable} is not an executable of Linux")
+    machine = int.from_bytes(header[18:20], "little")
+    wanted = _ELF_MACHINES.get(platform.machine())
+    if wanted is not None and machine != wanted:
+        raise ExecutableRefusedError(
+            f"{executable} is for ELF machine {machine}, {platform.machine()} is {wanted}"
+        )

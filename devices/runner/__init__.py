@@ -1,0 +1,1 @@
+"""Sources of the C runner, shipped as data: `profiler.link` compiles them for each target."""

@@ -1,0 +1,102 @@
+#include "conditions.h"
+
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MAX_ZONES = 64 };
+
+static const char *system_root = "";
+
+void set_system_root(const char *root) { system_root = root; }
+
+bool read_system_file(const char *path, char *text, int capacity) {
+  char full[512];
+  int length = 0;
+  if (snprintf(full, sizeof full, "%s%s", system_root, path) >= (int)sizeof full) return false;
+  int descriptor = open(full, O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) return false;
+  ssize_t got;
+  while (length < capacity - 1 &&
+         (got = read(descriptor, text + length, (size_t)(capacity - 1 - length))) > 0)
+    length += (int)got;
+  close(descriptor);
+  text[length] = 0;
+  return length > 0;
+}
+
+static double read_number(const char *path) {
+  char text[64], *end;
+  if (!read_system_file(path, text, sizeof text)) return NAN;
+  double value = strtod(text, &end);
+  return end == text ? NAN : value;
+}
+
+/* The number that stands after a word at the start of a line, n_skipped numbers later. */
+static double find_number(const char *text, const char *word, int n_skipped) {
+  size_t length = strlen(word);
+  const char *line = text;
+  while (line && strncmp(line, word, length)) {
+    line = strchr(line, '\n');
+    if (line) line++;
+  }
+  if (!line) return NAN;
+  const char *at = line + length;
+  char *end;
+  for (;; n_skipped--) {
+    while (*at == ' ') at++;
+    double value = *at == '\n' ? NAN : strtod(at, &end);
+    if (*at == '\n' || end == at) return NAN;
+    if (!n_skipped) return value;
+    at = end;
+  }
+}
+
+static double hottest_c(void) {
+  double hottest = NAN;
+  for (int zone = 0; zone < MAX_ZONES; zone++) {
+    char path[64];
+    snprintf(path, sizeof path, "/sys/class/thermal/thermal_zone%d/temp", zone);
+    double millidegrees = read_number(path);
+    if (!isnan(millidegrees) && !(millidegrees / 1000 <= hottest)) hottest = millidegrees / 1000;
+  }
+  return hottest;
+}
+
+Conditions read_conditions(int64_t core) {
+  static char stat[1 << 18]; /* the line of interrupts comes first and can be long */
+  char path[96];
+  Conditions conditions = {NAN, NAN, NAN, NAN, NAN};
+  conditions.load_1min = read_number("/proc/loadavg");
+  if (read_system_file("/proc/stat", stat, sizeof stat)) {
+    conditions.n_running = find_number(stat, "procs_running ", 0);
+    conditions.steal_ticks = find_number(stat, "cpu ", 7);
+  }
+  snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%lld/cpufreq/scaling_cur_freq",
+           (long long)(core < 0 ? 0 : core));
+  conditions.clock_mhz = read_number(path) / 1000;
+  conditions.temperature_c = hottest_c();
+  return conditions;
+}
+
+static void write_number(Buffer *buffer, const char *name, double value) {
+  if (isfinite(value)) buffer_print(buffer, "\"%s\":%.15g", name, value);
+  else buffer_print(buffer, "\"%s\":null", name);
+}
+
+void write_conditions(Buffer *buffer, const Conditions *conditions) {
+  buffer_append(buffer, "{", 1);
+  write_number(buffer, "load_1min", conditions->load_1min);
+  buffer_append(buffer, ",", 1);
+  write_number(buffer, "n_running", conditions->n_running);
+  buffer_append(buffer, ",", 1);
+  write_number(buffer, "steal_ticks", conditions->steal_ticks);
+  buffer_append(buffer, ",", 1);
+  write_number(buffer, "clock_mhz", conditions->clock_mhz);
+  buffer_append(buffer, ",", 1);
+  write_number(buffer, "temperature_c", conditions->temperature_c);
+  buffer_append(buffer, "}", 1);
+}

@@ -1,0 +1,109 @@
+#define _GNU_SOURCE
+#include "memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "conditions.h"
+
+#define GUARD_BYTES UINT64_C(65536) /* the largest page of any board */
+
+/* SplitMix64 (Steele, Lea, Flood 2014): the finalizer of a Weyl sequence. */
+static inline uint64_t mix(uint64_t z) {
+  z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+  z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
+  return z ^ (z >> 31);
+}
+
+void fill_uniform(float *out, uint64_t n, uint64_t seed, float scale) {
+  uint64_t state = mix(seed + UINT64_C(0x9E3779B97F4A7C15));
+  for (uint64_t i = 0; i < n; i++) {
+    state += UINT64_C(0x9E3779B97F4A7C15);
+    /* 24 bits: every step up to the product is exact in float32. */
+    out[i] = ((float)(uint32_t)(mix(state) >> 40) * 0x1p-23f - 1.0f) * scale;
+  }
+}
+
+float *memory_tensor(const Memory *memory, const TensorPlan *tensor) {
+  return (float *)(void *)(memory->start[tensor->region] + tensor->offset_bytes);
+}
+
+/* Memory that could be had without swapping, or UINT64_MAX where the board does not tell. */
+static uint64_t available_bytes(void) {
+  static char text[4096];
+  if (!read_system_file("/proc/meminfo", text, sizeof text)) return UINT64_MAX;
+  const char *line = strstr(text, "MemAvailable:");
+  return line ? strtoull(line + strlen("MemAvailable:"), NULL, 10) * 1024 : UINT64_MAX;
+}
+
+/* A region with every page touched, between pages that fault. */
+static char *map_region(uint64_t n_bytes) {
+  uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
+  uint64_t n_rounded = (n_bytes + page_bytes - 1) / page_bytes * page_bytes;
+  uint64_t n_mapped = n_rounded + 2 * GUARD_BYTES;
+  if (n_mapped > SIZE_MAX / 2) return NULL;
+  char *start = mmap(NULL, (size_t)n_mapped, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (start == MAP_FAILED) return NULL;
+  start += GUARD_BYTES;
+  if (!n_rounded) return start;
+  if (mprotect(start, (size_t)n_rounded, PROT_READ | PROT_WRITE)) return NULL;
+  memset(start, 0, (size_t)n_rounded);
+  return start;
+}
+
+/* Weights from a file are copied, so that they lie in the same kind of pages as made ones. */
+static bool load_weights(const char *path, char *start, uint64_t n_bytes, char *detail) {
+  struct stat status;
+  uint64_t n_read = 0;
+  int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0 || fstat(descriptor, &status)) {
+    snprintf(detail, MAX_DETAIL, "cannot open weights %.400s: %s", path, strerror(errno));
+    return false;
+  }
+  while (n_read < n_bytes) {
+    uint64_t rest = n_bytes - n_read;
+    ssize_t got = read(descriptor, start + n_read, rest > 1 << 30 ? 1 << 30 : (size_t)rest);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) break;
+    n_read += (uint64_t)got;
+  }
+  close(descriptor);
+  if (n_read == n_bytes) return true;
+  snprintf(detail, MAX_DETAIL, "weights %.400s: got %llu of %llu bytes", path,
+           (unsigned long long)n_read, (unsigned long long)n_bytes);
+  return false;
+}
+
+MemoryResult memory_prepare(const Workload *workload, Memory *memory, char *detail) {
+  uint64_t wanted = workload->region_bytes[REGION_ARENA] + workload->region_bytes[REGION_WEIGHTS];
+  uint64_t available = available_bytes();
+  if (wanted > available) {
+    snprintf(detail, MAX_DETAIL, "the workload needs %llu bytes, the board has %llu available",
+             (unsigned long long)wanted, (unsigned long long)available);
+    return MEMORY_FULL;
+  }
+  for (int region = 0; region < N_REGIONS; region++) {
+    memory->start[region] = map_region(workload->region_bytes[region]);
+    if (!memory->start[region]) {
+      snprintf(detail, MAX_DETAIL, "cannot map %llu bytes: %s",
+               (unsigned long long)workload->region_bytes[region], strerror(errno));
+      return MEMORY_FULL;
+    }
+  }
+  if (workload->weights_file &&
+      !load_weights(workload->weights_file, memory->start[REGION_WEIGHTS],
+                    workload->region_bytes[REGION_WEIGHTS], detail))
+    return MEMORY_NO_FILE;
+  for (uint64_t i = 0; i < workload->n_tensors; i++) {
+    const TensorPlan *tensor = &workload->tensors[i];
+    if (tensor->has_fill)
+      fill_uniform(memory_tensor(memory, tensor), tensor->n_elements, tensor->seed, tensor->scale);
+  }
+  return MEMORY_READY;
+}

@@ -1,0 +1,119 @@
+#define _GNU_SOURCE
+#include "tvm_abi.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "buffer.h"
+
+enum { N_WORKSPACES = 256, WORKSPACE_ALIGNMENT = 64 };
+
+typedef struct {
+  void *data;
+  uint64_t n_bytes;
+  int in_use;
+} Workspace;
+
+typedef struct {
+  void *sync_handle;
+  int32_t num_task;
+} TVMParallelGroupEnv;
+
+typedef int (*FTVMParallelLambda)(int task_id, TVMParallelGroupEnv *environment, void *closure);
+
+static Workspace workspaces[N_WORKSPACES];
+static char error_text[1024];
+
+const Kernel *find_kernel(const char *name) {
+  for (size_t i = 0; i < latloop_n_kernels; i++)
+    if (!strcmp(latloop_kernels[i].name, name)) return &latloop_kernels[i];
+  return NULL;
+}
+
+const char *kernel_error(void) { return error_text; }
+
+void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int32_t n_parts) {
+  snprintf(error_text, sizeof error_text, "%s: ", kind);
+  for (int32_t i = 0; i < n_parts; i++) {
+    size_t length = strlen(error_text);
+    if (parts[i]) snprintf(error_text + length, sizeof error_text - length, "%s", parts[i]);
+  }
+}
+
+void TVMFFIErrorSetRaisedFromCStr(const char *kind, const char *message) {
+  TVMFFIErrorSetRaisedFromCStrParts(kind, &message, 1);
+}
+
+/* Blocks are kept and given out again, the smallest that fits: a kernel that allocates at every
+ * call would otherwise be timed with its page faults. */
+void *TVMBackendAllocWorkspace(int device_type, int device_id, uint64_t n_bytes,
+                               int type_code, int type_bits) {
+  (void)device_type, (void)device_id, (void)type_code, (void)type_bits;
+  Workspace *best = NULL, *empty = NULL;
+  for (Workspace *each = workspaces; each < workspaces + N_WORKSPACES; each++) {
+    if (!each->data) {
+      empty = each;
+      break;
+    }
+    if (!each->in_use && each->n_bytes >= n_bytes && (!best || each->n_bytes < best->n_bytes))
+      best = each;
+  }
+  if (!best && empty) {
+    void *data = NULL;
+    if (n_bytes > SIZE_MAX || posix_memalign(&data, WORKSPACE_ALIGNMENT, (size_t)n_bytes))
+      return NULL;
+    *empty = (Workspace){data, n_bytes, 0};
+    best = empty;
+  }
+  if (!best) return NULL;
+  best->in_use = 1;
+  return best->data;
+}
+
+int TVMBackendFreeWorkspace(int device_type, int device_id, void *data) {
+  (void)device_type, (void)device_id;
+  for (Workspace *each = workspaces; each < workspaces + N_WORKSPACES && each->data; each++)
+    if (each->data == data) {
+      each->in_use = 0;
+      return 0;
+    }
+  return -1;
+}
+
+/* One task does everything: kernels divide their work by the number of tasks that they find. */
+int TVMBackendParallelLaunch(FTVMParallelLambda lambda, void *closure, int n_tasks) {
+  (void)n_tasks;
+  TVMParallelGroupEnv environment = {NULL, 1};
+  return lambda(0, &environment, closure);
+}
+
+int TVMBackendParallelBarrier(int task_id, TVMParallelGroupEnv *environment) {
+  (void)task_id, (void)environment;
+  return 0;
+}
+
+/* Kernels reach the functions above through pointers that their objects define weakly. */
+void *(*__TVMBackendAllocWorkspace)(int, int, uint64_t, int, int) = TVMBackendAllocWorkspace;
+int (*__TVMBackendFreeWorkspace)(int, int, void *) = TVMBackendFreeWorkspace;
+int (*__TVMBackendParallelLaunch)(FTVMParallelLambda, void *, int) = TVMBackendParallelLaunch;
+int (*__TVMBackendParallelBarrier)(int, TVMParallelGroupEnv *) = TVMBackendParallelBarrier;
+
+int TVMFFIFunctionCall(void *function, TVMFFIAny *arguments, int32_t n_arguments,
+                       TVMFFIAny *result) {
+  (void)function, (void)arguments, (void)n_arguments, (void)result;
+  TVMFFIErrorSetRaisedFromCStr("RuntimeError", "the kernel calls a packed function: the runner has none");
+  return -1;
+}
+
+int TVMFFIEnvModLookupFromImports(void *library, const char *name, void **out) {
+  (void)library, (void)out;
+  const char *parts[] = {"the kernel asks for the packed function ", name,
+                         ": the runner has none"};
+  TVMFFIErrorSetRaisedFromCStrParts("RuntimeError", parts, 3);
+  return -1;
+}
+
+int TVMFFIHandleInitOnce(void **handle, int (*init)(void **result)) {
+  return *handle ? 0 : init(handle);
+}

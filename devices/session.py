@@ -1,0 +1,261 @@
+"""The host's side of a running executable, over any pair of byte streams."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from devices.device import Failure, Timing, TimingPlan, Workload
+from devices.errors import ProtocolError, RunnerLostError
+from devices.messages import (
+    Message,
+    RunnerDescription,
+    plan_message,
+    read_description,
+    read_failure,
+    read_timing,
+    workload_message,
+)
+from devices.protocol import PROTOCOL_VERSION, Frame, Stream, encode_frame, read_frame
+
+#: What the link and the runner may take beyond the time-out that the runner itself keeps.
+GRACE_S: Final = 20.0
+#: Requests sent before the first is answered, so that the board need not wait for the link.
+N_AHEAD: Final = 4
+#: Both sides could wait for each other to read if more than a pipe holds were under way.
+_MAX_BYTES_AHEAD: Final = 32 * 1024
+
+TimingRequest = tuple[Workload, TimingPlan]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A request that waits for its answer."""
+
+    id: int
+    n_bytes: int
+    timeout_s: float
+
+
+class RunnerSession:
+    """A `Runner` that is reached through a stream.
+
+    After `RunnerLostError` every further call raises it again: start another.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        core: int | None = None,
+        end: Callable[[], str] = lambda: "",
+    ) -> None:
+        """Take over the stream and ask the runner who it is.
+
+        Args:
+            stream: Owned by this session from now on.
+            core: The core that children are pinned to, or None.
+            end: Ends the runner's process if it still lives and returns its last words; called
+                once, after the stream is closed.
+
+        Raises:
+            RunnerLostError: the runner does not answer or speaks another protocol.
+        """
+        self._stream = stream
+        self._core = core
+        self._end = end
+        self._next_id = 0
+        self._pending: deque[_Pending] = deque()
+        self._lost: str | None = None
+        self.description: RunnerDescription = self._describe()
+
+    def time(self, workload: Workload, plan: TimingPlan) -> Timing | Failure:
+        """See `devices.device.Runner`."""
+        return next(self.time_many([(workload, plan)]))
+
+    def time_many(self, items: Sequence[TimingRequest]) -> Iterator[Timing | Failure]:
+        """Time workloads one after the other, a few requests sent ahead.
+
+        The iterator may be left early: answers that still come are thrown away. It may not be
+        resumed after another request was made.
+
+        Returns:
+            One result an item, in order.
+
+        Raises:
+            RunnerLostError: the runner is gone; what was returned so far stays valid.
+            RuntimeError: another request was made between two results.
+        """
+        n_sent = 0
+        ids: list[int] = []
+        for position, (workload, plan) in enumerate(items):
+            while n_sent < len(items) and (n_sent <= position or n_sent < position + N_AHEAD):
+                request = self._encode_timing(*items[n_sent])
+                if n_sent > position and not self._fits_ahead(request):
+                    break
+                ids.append(self._send(request, items[n_sent][1].timeout_ms / 1000))
+                n_sent += 1
+            yield self._read_timing(self._receive(ids[position]), workload, plan)
+
+    def run(
+        self,
+        workload: Workload,
+        inputs: Mapping[int, NDArray[np.float32]],
+        outputs: tuple[int, ...],
+        timeout_ms: int,
+    ) -> dict[int, NDArray[np.float32]] | Failure:
+        """See `devices.device.Runner`.
+
+        Raises:
+            ValueError: an input's shape is not its tensor's, or an index is out of range.
+            RunnerLostError: the runner is gone.
+        """
+        for index in (*inputs, *outputs):
+            if not 0 <= index < len(workload.tensors):
+                raise ValueError(f"tensor must be below {len(workload.tensors)}, got {index}")
+        for index, array in inputs.items():
+            if array.shape != workload.tensors[index].shape:
+                raise ValueError(
+                    f"input {index} must have shape {workload.tensors[index].shape}, "
+                    f"got {array.shape}"
+                )
+        message = {
+            "op": "run",
+            "workload": workload_message(workload),
+            "inputs": list(inputs),
+            "outputs": outputs,
+            "timeout_ms": timeout_ms,
+        }
+        blob = b"".join(np.asarray(array, "<f4").tobytes() for array in inputs.values())
+        frame = self._ask(message, timeout_ms / 1000, blob)
+        try:
+            return read_failure(frame.message) or _outputs(frame, workload, outputs)
+        except ProtocolError as error:
+            raise self._give_up(error) from error
+
+    def close(self) -> None:
+        """Stop the runner and its children; safe to call twice."""
+        if self._lost is None:
+            # Children of unanswered requests die when the runner sees the stream closed.
+            if not self._pending:
+                with suppress(RunnerLostError):
+                    self._ask({"op": "stop"}, 0.0)
+            self._finish("the session is closed")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _describe(self) -> RunnerDescription:
+        frame = self._ask({"op": "describe"}, 0.0)
+        version = frame.message.get("protocol")
+        if version != PROTOCOL_VERSION:
+            self._finish(f"the runner speaks protocol {version}, this host {PROTOCOL_VERSION}")
+            raise ProtocolError(self._lost)
+        return read_description(frame.message)
+
+    def _read_timing(self, frame: Frame, workload: Workload, plan: TimingPlan) -> Timing | Failure:
+        try:
+            failure = read_failure(frame.message)
+            return failure or read_timing(frame, len(workload.calls), plan.with_timestamps)
+        except ProtocolError as error:
+            raise self._give_up(error) from error
+
+    def _encode(self, message: Message, blob: bytes = b"") -> bytes:
+        numbered = {"id": self._next_id, "core": self._core, **message}
+        return encode_frame(Frame(numbered, blob))
+
+    def _encode_timing(self, workload: Workload, plan: TimingPlan) -> bytes:
+        return self._encode(
+            {
+                "op": "time",
+                "workload": workload_message(workload),
+                "plan": plan_message(plan),
+                "timeout_ms": plan.timeout_ms,
+            }
+        )
+
+    def _fits_ahead(self, request: bytes) -> bool:
+        n_ahead = sum(pending.n_bytes for pending in self._pending)
+        return n_ahead + len(request) <= _MAX_BYTES_AHEAD
+
+    def _ask(self, message: Message, timeout_s: float, blob: bytes = b"") -> Frame:
+        return self._receive(self._send(self._encode(message, blob), timeout_s))
+
+    def _send(self, request: bytes, timeout_s: float) -> int:
+        if self._lost is not None:
+            raise RunnerLostError(self._lost)
+        # Before a long request is sent, whatever was left unread is read, lest both sides write.
+        while self._pending and not self._fits_ahead(request):
+            self._receive_any()
+        pending = _Pending(self._next_id, len(request), timeout_s)
+        self._next_id += 1
+        # Noted before it is sent: an interrupt on the way must not look like an idle runner.
+        self._pending.append(pending)
+        try:
+            self._stream.write_all(request, GRACE_S + sum(p.timeout_s for p in self._pending))
+        except OSError as error:  # TimeoutError is one
+            raise self._give_up(RunnerLostError(f"cannot send to the runner: {error}")) from error
+        return pending.id
+
+    def _receive(self, wanted_id: int) -> Frame:
+        if self._lost is None and all(pending.id != wanted_id for pending in self._pending):
+            raise RuntimeError("time_many was resumed after another request was made")
+        while True:
+            answered_id, frame = self._receive_any()
+            if answered_id == wanted_id:
+                return frame
+
+    def _receive_any(self) -> tuple[int, Frame]:
+        if self._lost is not None or not self._pending:
+            raise RunnerLostError(self._lost or "no request waits for an answer")
+        pending = self._pending[0]
+        try:
+            frame = read_frame(self._stream, pending.timeout_s + GRACE_S)
+            if frame.message.get("id") != pending.id:
+                raise ProtocolError(
+                    f"expected the answer to {pending.id}, got {frame.message.get('id')!r}"
+                )
+        except RunnerLostError as error:
+            raise self._give_up(error) from error
+        self._pending.popleft()
+        return pending.id, frame
+
+    def _give_up(self, error: RunnerLostError) -> RunnerLostError:
+        self._finish(str(error))
+        return type(error)(self._lost)
+
+    def _finish(self, why: str) -> None:
+        self._stream.close()
+        last_words = self._end()
+        self._lost = f"{why}: {last_words}" if last_words else why
+        self._pending.clear()
+
+
+def _outputs(
+    frame: Frame, workload: Workload, outputs: tuple[int, ...]
+) -> dict[int, NDArray[np.float32]]:
+    flat = np.frombuffer(frame.blob, dtype="<f4").astype(np.float32)
+    shapes = [workload.tensors[index].shape for index in outputs]
+    sizes = [math.prod(shape) for shape in shapes]
+    if flat.size != sum(sizes):
+        raise ProtocolError(f"the outputs have {sum(sizes)} numbers, got {flat.size}")
+    ends = np.cumsum([0, *sizes])
+    return {
+        index: flat[start:end].reshape(shape)
+        for index, start, end, shape in zip(outputs, ends[:-1], ends[1:], shapes, strict=True)
+    }

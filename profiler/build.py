@@ -1,0 +1,234 @@
+"""Kernels from operators and schedules: compiled once, kept by content."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from profiler.artifacts import ArtifactStore
+from profiler.elf import CANONICAL_NAME, rename
+from profiler.operator import Operator
+from profiler.schedules import space
+from profiler.schedules.schedule import Schedule
+from profiler.target import Target
+
+Progress = Callable[[int, int], None]
+_FEW = 24  # below this many kernels a second compiler process costs more than it saves
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """An operator compiled for a target with a schedule.
+
+    Attributes:
+        operator, schedule: What was compiled.
+        object_digest: SHA-256 of its object file, under which the artefact store keeps it.
+    """
+
+    operator: Operator
+    schedule: Schedule
+    object_digest: str
+
+    @property
+    def name(self) -> str:
+        """`k_` and 16 hexadecimal digits of the hash of its object code."""
+        return f"k_{self.object_digest[:16]}"
+
+
+@dataclass(frozen=True, slots=True)
+class BuildFailure:
+    """A schedule that did not compile: a value, recorded like any other result."""
+
+    operator: Operator
+    schedule: Schedule
+    detail: str
+
+
+class BuildCacheError(RuntimeError):
+    """A file of the build cache is gone or damaged: build again."""
+
+
+class CompilerLostError(RuntimeError):
+    """The compiler process cannot be started or died again and again: stop and repair it."""
+
+
+@cache
+def compiler_versions() -> tuple[tuple[str, str], ...]:
+    """(component, version) pairs of everything that decides what code is made."""
+    return (
+        ("apache-tvm", version("apache-tvm")),
+        ("apache-tvm-ffi", version("apache-tvm-ffi")),
+        ("schedules", str(space.VERSION)),
+        ("ziglang", version("ziglang")),
+    )
+
+
+def build_kernels(
+    requests: Sequence[tuple[Operator, Schedule]],
+    target: Target,
+    artifacts: ArtifactStore,
+    progress: Progress = lambda done, total: None,
+) -> tuple[Kernel | BuildFailure, ...]:
+    """Compile what the cache does not hold, in as many processes as there are cores.
+
+    Returns:
+        A kernel or a failure for each request, in input order.
+
+    Raises:
+        CompilerLostError: compiler processes die before they answer.
+        ArtifactError: the cache's disk is full.
+    """
+    results: dict[int, Kernel | BuildFailure] = {}
+    missing: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for index, (operator, schedule) in enumerate(requests):
+        cached = _cached(operator, schedule, target, artifacts)
+        if cached is None:
+            missing.put(index)
+        else:
+            results[index] = cached
+    n_missing = missing.qsize()
+    if n_missing == 0:
+        return tuple(results[index] for index in range(len(requests)))
+    n_workers = min(os.cpu_count() or 1, 8) if n_missing > _FEW else 1
+    errors: list[BaseException] = []
+    stop = threading.Event()
+
+    def serve() -> None:
+        try:
+            with _Compiler() as compiler:
+                while not stop.is_set():
+                    try:
+                        index = missing.get_nowait()
+                    except queue.Empty:
+                        return
+                    operator, schedule = requests[index]
+                    results[index] = compiler.compile(operator, schedule, target, artifacts)
+                    progress(n_missing - missing.qsize(), n_missing)
+        except BaseException as error:  # noqa: BLE001  # raised again in the caller's thread
+            errors.append(error)
+            stop.set()
+
+    threads = [threading.Thread(target=serve, daemon=True) for _ in range(n_workers)]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            thread.join()
+    finally:
+        stop.set()
+    if errors:
+        raise errors[0]
+    return tuple(results[index] for index in range(len(requests)))
+
+
+def _cache_key(operator: Operator, schedule: Schedule, target: Target) -> str:
+    versions = " ".join(f"{name}={number}" for name, number in compiler_versions())
+    return f"kernel {versions} {target.key} {operator.key} {schedule.text}"
+
+
+def _cached(
+    operator: Operator, schedule: Schedule, target: Target, artifacts: ArtifactStore
+) -> Kernel | None:
+    digest = artifacts.lookup(_cache_key(operator, schedule, target))
+    return None if digest is None else Kernel(operator, schedule, digest)
+
+
+def object_files(
+    kernels: Sequence[Kernel], artifacts: ArtifactStore, folder: Path
+) -> dict[str, Path]:
+    """Put each kernel's object file under its own symbol into a folder; returns name -> file.
+
+    Raises:
+        BuildCacheError: an object file vanished from the artefact store or was damaged.
+        OSError: the folder cannot be written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for kernel in kernels:
+        path = folder / f"{kernel.name}.o"
+        if not path.exists():
+            data = artifacts.get(kernel.object_digest)
+            if data is None:
+                raise BuildCacheError(
+                    f"object {kernel.object_digest} of {kernel.operator.key} is missing or damaged "
+                    f"in {artifacts.folder}; run the command again to compile it anew"
+                )
+            new = path.with_suffix(f".{os.getpid()}.new")
+            new.write_bytes(rename(data, CANONICAL_NAME, kernel.name))
+            new.replace(path)
+        files[kernel.name] = path
+    return files
+
+
+class _Compiler:
+    """The host's end of one compiler process; started again when a kernel kills it."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> _Compiler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def compile(
+        self, operator: Operator, schedule: Schedule, target: Target, artifacts: ArtifactStore
+    ) -> Kernel | BuildFailure:
+        """Compile one kernel and keep its object file."""
+        request = {"operator": operator.key, "schedule": schedule.text, "target": asdict(target)}
+        answer = self._ask(json.dumps(request).encode() + b"\n")
+        if isinstance(answer, str):
+            return BuildFailure(operator, schedule, answer)
+        digest = artifacts.put_bytes(answer)
+        artifacts.alias(_cache_key(operator, schedule, target), digest)
+        return Kernel(operator, schedule, digest)
+
+    def _ask(self, request: bytes) -> bytes | str:
+        fresh = self._process is None
+        process = self._process or self._start()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(request)
+            process.stdin.flush()
+            line = process.stdout.readline()
+        except BrokenPipeError:
+            line = b""
+        if not line:
+            code = process.wait()
+            self._stop()
+            if fresh and code != -11:
+                raise CompilerLostError(
+                    f"the compiler process ended with exit code {code} before it answered; "
+                    f"run `{Path(sys.executable).name} -m profiler.compile_worker` to see why"
+                )
+            return f"the compiler process crashed (exit code {code})"
+        header = json.loads(line)
+        if "error" in header:
+            return str(header["error"])
+        return process.stdout.read(int(header["n_bytes"]))
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "profiler.compile_worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        return self._process
+
+    def _stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None

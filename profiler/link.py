@@ -1,0 +1,191 @@
+"""Kernels and the C runner as one static executable for a target."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import devices.runner
+from profiler.target import Target
+
+#: What zig calls the targets that LLVM calls so; musl because it links statically everywhere.
+ZIG_TARGETS: Final = {
+    "x86_64-linux-gnu": "x86_64-linux-musl",
+    "aarch64-linux-gnu": "aarch64-linux-musl",
+    "armv7l-linux-gnueabihf": "arm-linux-musleabihf",
+    "riscv64-linux-gnu": "riscv64-linux-musl",
+}
+_COMPILE_FLAGS: Final = ("-std=c11", "-O2", "-g0", "-ffp-contract=off", "-Wall", "-Wextra")
+_LINK_FLAGS: Final = ("-static", "-O2", "-g0", "-s")
+_KERNEL_NAME: Final = re.compile(r"[A-Za-z0-9_]+")
+_N_LAST_LINES: Final = 15
+_TIMEOUT_S: Final = 900
+
+
+class LinkError(Exception):
+    """The compiler or linker refused: a bad object or a broken tool chain; record and go on."""
+
+
+class NoDiskSpaceError(OSError):
+    """The cache folder's disk is full: free some, or choose another LATLOOP_HOME, and repeat."""
+
+
+def link_executable(kernels: Mapping[str, Path], target: Target, cache_folder: Path) -> Path:
+    """Link the runner with kernels; does nothing when the cache has the same executable.
+
+    Args:
+        kernels: Object file of each kernel by its name; its function is `__tvm_ffi_NAME`.
+        target: What the objects were compiled for.
+        cache_folder: Made when missing; safe to share between processes.
+
+    Returns:
+        A static executable in the cache, named by the hash of all that went into it.
+
+    Raises:
+        ValueError: a name is no C identifier, or zig does not know the target.
+        LinkError: a kernel's function is missing, or an object is for another target.
+        NoDiskSpaceError: the disk of the cache is full.
+    """
+    for name in kernels:
+        if not _KERNEL_NAME.fullmatch(name):
+            raise ValueError(f"a kernel's name must be letters, digits and _, got {name!r}")
+    with _reported_disk(cache_folder):
+        runner = _compile_runner(_zig_target(target), cache_folder)
+        objects = {name: kernels[name].read_bytes() for name in sorted(kernels)}
+        digest = _digest(runner.name.encode(), *(part for item in objects.items() for part in item))
+        executable = cache_folder / "executables" / digest
+        if not executable.exists():
+            executable.parent.mkdir(parents=True, exist_ok=True)
+            _link(kernels, runner, _zig_target(target), executable)
+        return executable
+
+
+def _zig_target(target: Target) -> str:
+    if target.triple not in ZIG_TARGETS:
+        known = ", ".join(ZIG_TARGETS)
+        raise ValueError(f"triple must be one of {known}, got {target.triple!r}")
+    return ZIG_TARGETS[target.triple]
+
+
+def _digest(*parts: str | bytes) -> str:
+    hashed = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        hashed.update(len(data).to_bytes(8, "little") + data)
+    return hashed.hexdigest()[:24]
+
+
+def _source_folder() -> Path:
+    return Path(devices.runner.__path__[0])
+
+
+def _compile_runner(zig_target: str, cache_folder: Path) -> Path:
+    """The runner as one object file, compiled when the cache has none."""
+    files = sorted(path for path in _source_folder().iterdir() if path.suffix in {".c", ".h"})
+    contents = (part for path in files for part in (path.name, path.read_bytes()))
+    digest = _digest(zig_target, version("ziglang"), *_COMPILE_FLAGS, *_LINK_FLAGS, *contents)
+    runner = cache_folder / "runners" / f"{zig_target}-{digest}.o"
+    if not runner.exists():
+        runner.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=runner.parent, prefix=".new-") as made:
+            output = Path(made, "runner.o")
+            sources = [str(path) for path in files if path.suffix == ".c"]
+            _run_zig([*_COMPILE_FLAGS, "-r", "-o", str(output), *sources], zig_target, cache_folder)
+            output.rename(runner)
+    return runner
+
+
+def _link(kernels: Mapping[str, Path], runner: Path, zig_target: str, executable: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=executable.parent, prefix=".new-") as made:
+        table = Path(made, "kernels.c")
+        table.write_text(_table(sorted(kernels)), encoding="utf-8")
+        objects = [runner, *(kernels[name] for name in sorted(kernels))]
+        output = Path(made, "executable")
+        arguments = [*_LINK_FLAGS, "-I", str(_source_folder()), "-o", str(output), str(table)]
+        # A few hundred objects make a command line that is longer than some systems take.
+        response = Path(made, "arguments")
+        lines = (_quote(text) for text in (*arguments, *(str(p.absolute()) for p in objects)))
+        response.write_text("\n".join(lines), encoding="utf-8")
+        _run_zig([f"@{response}"], zig_target, executable.parent.parent)
+        output.rename(executable)
+
+
+def _quote(argument: str) -> str:
+    escaped = argument.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _table(names: list[str]) -> str:
+    declarations = (
+        f"int __tvm_ffi_{name}(void *, const TVMFFIAny *, int32_t, TVMFFIAny *);" for name in names
+    )
+    entries = (f'  {{"{name}", __tvm_ffi_{name}}},' for name in names)
+    return "\n".join(
+        (
+            '#include "tvm_abi.h"',
+            *declarations,
+            "const Kernel latloop_kernels[] = {",
+            *entries,
+            "  {0, 0},",
+            "};",
+            f"const size_t latloop_n_kernels = {len(names)};",
+            "",
+        )
+    )
+
+
+def _run_zig(arguments: list[str], zig_target: str, cache_folder: Path) -> None:
+    """Run zig's C compiler.
+
+    Raises:
+        LinkError: with its last lines.
+        NoDiskSpaceError: it says so.
+    """
+    zig_cache = str((cache_folder / "zig").absolute())
+    places = {"ZIG_GLOBAL_CACHE_DIR": zig_cache, "ZIG_LOCAL_CACHE_DIR": zig_cache}
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", zig_target, *arguments]
+    try:
+        done = subprocess.run(
+            command,
+            env=os.environ | places,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LinkError(f"zig did not end in {_TIMEOUT_S} s for {zig_target}") from error
+    if done.returncode == 0:
+        return
+    said = (done.stderr + done.stdout).decode(errors="replace").strip()
+    if re.search(r"NoSpaceLeft|No space left on device|DiskQuota", said):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    last = "\n".join(said.splitlines()[-_N_LAST_LINES:])
+    raise LinkError(f"zig failed for {zig_target} with status {done.returncode}:\n{last}")
+
+
+@contextmanager
+def _reported_disk(cache_folder: Path) -> Iterator[None]:
+    try:
+        cache_folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        free_bytes = shutil.disk_usage(cache_folder).free if cache_folder.exists() else 0
+        raise NoDiskSpaceError(
+            error.errno,
+            f"no disk space for the build cache, {free_bytes} bytes are free",
+            str(cache_folder),
+        ) from error

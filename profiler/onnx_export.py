@@ -1,0 +1,167 @@
+"""A network with its weights as an ONNX model, in ONNX's own layout (NCHW)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from profiler.network import Call, Network
+from profiler.operator import Operator, Shape
+
+Array = NDArray[np.float32]
+
+OPSET = 17
+_IR_VERSION = 8  # the first that goes with opset 17: old runtimes refuse newer ones
+
+
+def export_onnx(network: Network, weights: Mapping[str, Array]) -> onnx.ModelProto:
+    """Write a network as an ONNX model, batch-norm already folded into its weights.
+
+    Args:
+        network: The network, NHWC.
+        weights: Logical weights (`Operator.weight_shapes`) under the names of the calls.
+
+    Returns:
+        A checked model whose inputs and outputs are NCHW, outputs of shape (n, 1, 1, c) as (n, c).
+    """
+    nodes: list[onnx.NodeProto] = []
+    initializers: dict[str, onnx.TensorProto] = {}
+    shapes: dict[str, Shape] = dict(network.inputs)
+    for call in network.calls:
+        nodes += _nodes(call, weights, initializers, is_output=call.output in network.outputs)
+        shapes[call.output] = call.operator.output_shape
+    graph = helper.make_graph(
+        nodes,
+        "latloop",
+        [_value(name, _nchw(shape)) for name, shape in network.inputs],
+        [_value(name, _flat(_nchw(shapes[name]))) for name in network.outputs],
+        list(initializers.values()),
+    )
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="latloop"
+    )
+    model.ir_version = _IR_VERSION
+    model.metadata_props.add(key="network", value=network.name)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def to_nchw(array: Array) -> Array:
+    """A tensor of the program (NHWC) as the ONNX model has it."""
+    moved = np.ascontiguousarray(array.transpose(0, 3, 1, 2))
+    return moved.reshape(_flat(moved.shape))
+
+
+def to_nhwc(array: Array) -> Array:
+    """An input of the ONNX model (NCHW) as the program wants it."""
+    return np.ascontiguousarray(array.transpose(0, 2, 3, 1))
+
+
+def _nchw(shape: Shape) -> Shape:
+    n, h, w, c = shape
+    return (n, c, h, w)
+
+
+def _flat(shape: Shape) -> Shape:
+    return shape[:2] if shape[2:] == (1, 1) else shape
+
+
+def _value(name: str, shape: Shape) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def _nodes(
+    call: Call,
+    weights: Mapping[str, Array],
+    initializers: dict[str, onnx.TensorProto],
+    *,
+    is_output: bool,
+) -> list[onnx.NodeProto]:
+    """The nodes of one call: its kind, then each step of its epilogue."""
+    operator = call.operator
+    for name, kind_weights in zip(call.weights, _onnx_weights(operator), strict=True):
+        array = np.ascontiguousarray(kind_weights(weights[name]), np.float32)
+        initializers[name] = numpy_helper.from_array(array, name)
+    steps = [step for step in operator.epilogue if step != "bias"]
+    flatten = is_output and operator.output_shape[1:3] == (1, 1)
+    n_nodes = 1 + len(steps) + flatten
+    # The last node writes the call's output, those before it tensors of their own.
+    names = [*(f"{call.output}.step{index}" for index in range(n_nodes - 1)), call.output]
+    n_data = 2 if operator.kind in {"add", "scale"} else 1
+    nodes = [
+        helper.make_node(
+            _ONNX_KINDS[operator.kind],
+            [*call.inputs[:n_data], *call.weights],
+            [names[0]],
+            **_geometry(operator),
+        )
+    ]
+    for step, source, result in zip(steps, names, names[1:], strict=False):
+        nodes += _step_nodes(step, source, result, call.inputs[-1])
+    if flatten:
+        nodes.append(helper.make_node("Flatten", [names[-2]], [names[-1]]))
+    return nodes
+
+
+_ONNX_KINDS = {
+    "conv2d": "Conv",
+    "depthwise_conv2d": "Conv",
+    "dense": "Conv",  # keeps (n, c, 1, 1), so that nothing needs reshaping in between
+    "avg_pool2d": "AveragePool",
+    "max_pool2d": "MaxPool",
+    "global_avg_pool2d": "GlobalAveragePool",
+    "add": "Add",
+    "scale": "Mul",
+}
+
+
+def _onnx_weights(operator: Operator) -> list[Callable[[Array], Array]]:
+    """How each logical weight becomes ONNX's (kernels: output, input / groups, height, width)."""
+    kernels: dict[str, Callable[[Array], Array]] = {
+        "conv2d": lambda w: w.transpose(3, 2, 0, 1),
+        "depthwise_conv2d": lambda w: w.transpose(2, 0, 1)[:, None],
+        "dense": lambda w: w.T[:, :, None, None],
+    }
+    return [kernels.get(operator.kind, np.asarray), np.asarray][: len(operator.weight_shapes)]
+
+
+def _geometry(operator: Operator) -> dict[str, object]:
+    if operator.kind == "dense":
+        return {"kernel_shape": [1, 1]}
+    if operator.kind not in {"conv2d", "depthwise_conv2d", "avg_pool2d", "max_pool2d"}:
+        return {}
+    window: dict[str, object] = {
+        "kernel_shape": list(operator.kernel),
+        "strides": list(operator.stride),
+        "pads": list(operator.padding),
+    }
+    if operator.kind == "avg_pool2d":
+        return window | {"count_include_pad": 1}
+    window["dilations"] = list(operator.dilation)
+    return window | ({"group": operator.out_channels} if operator.kind[0] == "d" else {})
+
+
+def _step_nodes(step: str, source: str, result: str, residual: str) -> list[onnx.NodeProto]:
+    if step == "add":
+        return [helper.make_node("Add", [source, residual], [result])]
+    if step == "relu6":
+        bounds = [f"{result}.low", f"{result}.high"]
+        constants = [
+            helper.make_node("Constant", [], [name], value_float=value)
+            for name, value in zip(bounds, (0.0, 6.0), strict=True)
+        ]
+        return [*constants, helper.make_node("Clip", [source, *bounds], [result])]
+    if step == "swish":
+        gate = f"{result}.gate"
+        return [
+            helper.make_node("Sigmoid", [source], [gate]),
+            helper.make_node("Mul", [source, gate], [result]),
+        ]
+    if step == "hard_sigmoid":
+        return [helper.make_node("HardSigmoid", [source], [result], alpha=1 / 6, beta=0.5)]
+    names = {"relu": "Relu", "hard_swish": "HardSwish", "sigmoid": "Sigmoid"}
+    return [helper.make_node(names[step], [source], [result])]

@@ -1,0 +1,159 @@
+"""A network as the device runs it: kernel calls over one planned arena and one block of weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from devices.device import Fill, KernelCall, Tensor, Workload
+from profiler.build import Kernel
+from profiler.layout import argument_shapes, pack_weights
+from profiler.network import Call, Network
+from profiler.operator import Operator, Shape
+from profiler.plan import plan_arena
+
+_ALIGNMENT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A network bound to kernels and places in memory.
+
+    Attributes:
+        network: What is computed.
+        kernels: The kernel of each distinct operator.
+        workload: What the runner is asked to do; tensors that only differ in how a kernel sees
+            them lie at the same place.
+        inputs, outputs: Index in `workload.tensors` of each input and output, by name.
+        weights: Index in `workload.tensors` of each weight, by name.
+        peak_live_bytes: Most activation bytes that any call needs at once.
+    """
+
+    network: Network
+    kernels: tuple[Kernel, ...]
+    workload: Workload
+    inputs: Mapping[str, int]
+    outputs: Mapping[str, int]
+    weights: Mapping[str, int]
+    peak_live_bytes: int
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits of the calls, their kernels and places."""
+        tensors = [(t.region, t.offset_bytes, t.shape) for t in self.workload.tensors]
+        calls = [asdict(call) for call in self.workload.calls]
+        text = json.dumps([tensors, calls], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class _Tensors:
+    """The tensors of a workload while it is assembled, each place and shape once."""
+
+    def __init__(self) -> None:
+        self.all: dict[Tensor, int] = {}
+
+    def index(self, tensor: Tensor) -> int:
+        return self.all.setdefault(tensor, len(self.all))
+
+
+def assemble(network: Network, kernels: Mapping[Operator, Kernel]) -> Program:
+    """Bind a network to kernels and plan its memory; contents are hash-filled on the device.
+
+    Raises:
+        KeyError: an operator has no kernel.
+    """
+    plan = plan_arena(network, _ALIGNMENT)
+    filled = {name for name, _ in network.inputs}
+    tensors = _Tensors()
+    weights: dict[str, int] = {}
+    weight_bytes = 0
+
+    def activation(name: str, shape: Shape) -> int:
+        fill = Fill(_seed(name), 1.0) if name in filled else None
+        return tensors.index(Tensor("arena", plan.offsets[name], shape, fill))
+
+    def weight(name: str, shape: Shape, scale: float) -> int:
+        nonlocal weight_bytes
+        if name not in weights:
+            fill = Fill(_seed(name), scale)
+            weights[name] = tensors.index(Tensor("weights", weight_bytes, shape, fill))
+            weight_bytes += _aligned(4 * math.prod(shape))
+        return weights[name]
+
+    calls = []
+    for call in network.calls:
+        kernel = kernels[call.operator]
+        shapes = argument_shapes(call.operator, kernel.schedule)
+        n_inputs = len(call.inputs)
+        scales = _weight_scales(call.operator)
+        arguments = [
+            *map(activation, call.inputs, shapes[:n_inputs]),
+            *map(weight, call.weights, shapes[n_inputs:-1], scales),
+            activation(call.output, shapes[-1]),
+        ]
+        calls.append(KernelCall(kernel.name, tuple(arguments)))
+    shapes_by_name = dict(network.inputs) | {c.output: c.operator.output_shape for c in network.calls}
+    inputs = {name: activation(name, shape) for name, shape in network.inputs}
+    outputs = {name: activation(name, shapes_by_name[name]) for name in network.outputs}
+    workload = Workload(tuple(tensors.all), tuple(calls), plan.arena_bytes, weight_bytes)
+    distinct = dict.fromkeys(kernels[operator] for operator in network.operators)
+    return Program(
+        network, tuple(distinct), workload, inputs, outputs, weights, plan.peak_live_bytes
+    )
+
+
+def alone(operator: Operator) -> Network:
+    """A network of one call, to time an operator by itself."""
+    names = [f"input{index}" for index in range(len(operator.input_shapes))]
+    weights = [f"weight{index}" for index in range(len(operator.weight_shapes))]
+    call = Call(operator, tuple(names), "output", tuple(weights))
+    inputs = tuple(zip(names, operator.input_shapes, strict=True))
+    return Network(operator.key, inputs, (call,), ("output",))
+
+
+def weights_image(program: Program, arrays: Mapping[str, NDArray[np.float32]]) -> bytes:
+    """The bytes of the program's weights region, packed for its kernels.
+
+    Args:
+        program: The program.
+        arrays: Logical weights (`Operator.weight_shapes`) under the names of the network's calls.
+
+    Raises:
+        KeyError: a weight is missing.
+        ValueError: a weight has the wrong shape.
+    """
+    image = bytearray(program.workload.weight_bytes)
+    schedules = {kernel.operator: kernel.schedule for kernel in program.kernels}
+    for call in program.network.calls:
+        logical = [arrays[name] for name in call.weights]
+        packed = pack_weights(call.operator, schedules[call.operator], logical)
+        for name, array in zip(call.weights, packed, strict=True):
+            start = program.workload.tensors[program.weights[name]].offset_bytes
+            image[start : start + array.nbytes] = array.astype("<f4").tobytes()
+    return bytes(image)
+
+
+def _weight_scales(operator: Operator) -> tuple[float, ...]:
+    """Half-widths of uniform weights that keep a signal's variance (He et al. 2015, eq. 10)."""
+    if not operator.weight_shapes:
+        return ()
+    kernel = operator.weight_shapes[0]
+    fan_in = math.prod(kernel if operator.kind == "depthwise_conv2d" else kernel[:-1])
+    if operator.kind == "depthwise_conv2d":
+        fan_in //= operator.out_channels
+    return (math.sqrt(6 / fan_in), 0.1)[: len(operator.weight_shapes)]
+
+
+def _seed(name: str) -> int:
+    return zlib.crc32(name.encode())
+
+
+def _aligned(n_bytes: int) -> int:
+    return -(-n_bytes // _ALIGNMENT) * _ALIGNMENT

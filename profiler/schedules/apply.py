@@ -1,0 +1,35 @@
+"""Apply a schedule to an operator with TVM."""
+
+from __future__ import annotations
+
+import tvm
+from tvm import s_tir
+
+from profiler.lower import lower
+from profiler.operator import Operator
+from profiler.schedules import elementwise, gemm, window
+from profiler.schedules.schedule import Schedule
+from profiler.target import Target
+
+
+def scheduled(operator: Operator, schedule: Schedule, target: Target) -> tvm.tirx.PrimFunc:
+    """The operator as TIR with its loops laid out.
+
+    Raises:
+        ValueError: no rule of that name.
+    """
+    sch = s_tir.Schedule(lower(operator, schedule))
+    padded = any(operator.padding)
+    if schedule.rule == gemm.RULE:
+        gemm.apply(schedule, sch, target)
+    elif schedule.rule == window.CONV_RULE:
+        window.apply_conv(schedule, sch, target, padded=padded)
+    elif schedule.rule == window.WINDOW_RULE:
+        window.apply_window(schedule, sch, target, padded=padded)
+    elif schedule.rule == elementwise.GLOBAL_RULE:
+        elementwise.apply_global(schedule, sch, target)
+    elif schedule.rule == elementwise.ELEMENTWISE_RULE:
+        elementwise.apply_elementwise(schedule, sch, target)
+    else:
+        raise ValueError(f"schedule rule must be one that this version knows, got {schedule.rule!r}")
+    return sch.mod["main"]

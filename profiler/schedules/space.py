@@ -1,0 +1,34 @@
+"""The short list of schedules for an operator; nothing here needs TVM.
+
+To add a schedule: write a module with `candidates` and `apply`, and name its rule here and in
+`apply.py`.
+"""
+
+from __future__ import annotations
+
+from profiler.layout import is_pointwise
+from profiler.operator import Operator
+from profiler.schedules import elementwise, gemm, window
+from profiler.schedules.schedule import Schedule
+from profiler.target import Target
+
+#: Grows when a rule changes the code it makes, so that caches do not serve the old code.
+VERSION = 1
+
+
+def candidates(operator: Operator, target: Target) -> tuple[Schedule, ...]:
+    """Schedules worth trying for an operator, the most promising first; never empty."""
+    if is_pointwise(operator):
+        return gemm.candidates(operator, target)
+    if operator.kind == "conv2d":
+        return window.conv_candidates(operator, target)
+    if operator.kind in {"depthwise_conv2d", "avg_pool2d", "max_pool2d"}:
+        return window.window_candidates(operator, target)
+    if operator.kind == "global_avg_pool2d":
+        return elementwise.global_candidates(operator, target)
+    return elementwise.elementwise_candidates(operator, target)
+
+
+def default_schedule(operator: Operator, target: Target) -> Schedule:
+    """The schedule that is used where nothing has been measured."""
+    return candidates(operator, target)[0]

@@ -1,0 +1,78 @@
+"""Limits on predicted latency, and how people type them."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+_LATENCY: Final = re.compile(r"\s*([^\sa-zµ]+|nan|inf)\s*(us|µs|ms|s)\s*", re.IGNORECASE)
+_US_PER_UNIT: Final = {"us": 1.0, "µs": 1.0, "ms": 1e3, "s": 1e6}
+_RULE: Final = "a latency is a positive number with a unit (900us, 8ms, 1.2s)"
+
+
+def parse_latency_us(text: str) -> float:
+    """Read a latency such as `8ms`, `900us` or `1.2s` as microseconds.
+
+    Raises:
+        ValueError: no unit, not a number, or not positive and finite; names value and rule.
+    """
+    match = _LATENCY.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{_RULE}, got {text!r}")
+    try:
+        number = float(match[1])
+    except ValueError:
+        raise ValueError(f"{_RULE}, got {text!r}") from None
+    latency_us = number * _US_PER_UNIT[match[2].lower()]
+    if not (math.isfinite(latency_us) and latency_us > 0):
+        raise ValueError(f"{_RULE}, got {text!r}")
+    return latency_us
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyLimit:
+    """A chance constraint: the latency stays within the limit with this confidence.
+
+    Attributes:
+        limit_us: Microseconds, positive.
+        confidence: One-sided, in [0.5, 1).
+    """
+
+    limit_us: float
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.limit_us) and self.limit_us > 0):
+            raise ValueError(f"limit_us must be a positive number, got {self.limit_us}")
+        if not 0.5 <= self.confidence < 1.0:
+            raise ValueError(f"confidence must lie in [0.5, 1), got {self.confidence}")
+
+    @classmethod
+    def parse(cls, text: str, confidence: float = 0.95) -> LatencyLimit:
+        """Read the limit as a person types it; raises ValueError as `parse_latency_us` does."""
+        return cls(parse_latency_us(text), confidence)
+
+    @property
+    def z(self) -> float:
+        """The normal quantile of the confidence."""
+        return float(norm.ppf(self.confidence))
+
+    def upper_us(
+        self, mean_us: NDArray[np.float64], sigma_us: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The latency that is kept with the confidence, in microseconds, elementwise."""
+        upper: NDArray[np.float64] = mean_us + self.z * sigma_us
+        return upper
+
+    def is_met(
+        self, mean_us: NDArray[np.float64], sigma_us: NDArray[np.float64]
+    ) -> NDArray[np.bool_]:
+        """Whether mean + z sigma <= limit, elementwise; NaN never meets a limit."""
+        met: NDArray[np.bool_] = self.upper_us(mean_us, sigma_us) <= self.limit_us
+        return met

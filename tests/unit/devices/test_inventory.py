@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from devices.errors import InventoryError, UnknownDeviceError
+from devices.inventory import DeviceEntry, open_device, read_inventory
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "devices.toml"
+    path.write_text(text)
+    return path
+
+
+def test_local_exists_without_a_file(tmp_path: Path) -> None:
+    for path in (None, tmp_path / "missing.toml"):
+        entry = read_inventory(path).find("local")
+        assert (entry.transport, entry.threads, entry.core) == ("local", 1, None)
+
+
+def test_a_file_adds_devices_to_local(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, '[device.bench]\ntransport = "local"\nthreads = 1\ncore = 0\nnotes = "desk"\n'
+    )
+    inventory = read_inventory(path)
+    assert inventory.find("bench") == DeviceEntry("bench", "local", 1, 0, "desk")
+    assert [entry.name for entry in inventory.entries] == ["local", "bench"]
+
+
+def test_a_file_can_say_more_about_local(tmp_path: Path) -> None:
+    inventory = read_inventory(write(tmp_path, "[device.local]\ncore = 0\n"))
+    assert [(entry.name, entry.core) for entry in inventory.entries] == [("local", 0)]
+
+
+def test_an_unknown_device_is_refused_with_the_known_names(tmp_path: Path) -> None:
+    path = write(tmp_path, '[device.bench]\ntransport = "local"\n')
+    with pytest.raises(UnknownDeviceError, match=r"no device 'rpi4' .*known.*: local, bench"):
+        read_inventory(path).find("rpi4")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[device.a]\ntransport = 'pigeon'\n", "[device.a] transport must be one of local, got 'p"),
+        ("[device.a]\n", "[device.a] transport is missing"),
+        ("[device.a]\ntransport = 'local'\nclock = 3\n", "unknown key 'clock'; known keys: transp"),
+        ("[device.a]\ntransport = 'local'\ncore = '1'\n", "core must be a whole number, got '1'"),
+        ("[device.a]\ntransport = 'local'\ncore = true\n", "core must be a whole number, got True"),
+        ("[device.a]\ntransport = 'local'\ncore = -1\n", "core must be >= 0, got -1"),
+        ("[device.a]\ntransport = 'local'\nthreads = 4\n", "threads must be 1"),
+        ("[device.a]\ntransport = 'local'\nnotes = 3\n", "notes must be a text, got 3"),
+        ("[device.'a b']\ntransport = 'local'\n", "a name must be letters"),
+        ("[device]\na = 3\n", "[device.a] must be a table, got 3"),
+        ("device = 3\n", "device must be tables"),
+        ("[devices.a]\n", "unknown top-level 'devices'"),
+        ("[device.a\n", "cannot read"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_place_and_rule(tmp_path: Path, text: str, said: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(InventoryError) as caught:
+        read_inventory(path)
+    assert str(path) in str(caught.value)
+    assert said in str(caught.value)
+
+
+def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "devices.toml"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(InventoryError, match="cannot read"):
+        read_inventory(path)
+
+
+def test_a_device_gets_what_its_entry_and_the_caller_say() -> None:
+    device = open_device(DeviceEntry("bench", core=0), [("tvm", "0.27.0")])
+    assert (device.name, device.measuring_core) == ("bench", 0)
+    assert ("tvm", "0.27.0") in device.fingerprint().runtime.versions

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from devices.device import Timing
+from devices.errors import ProtocolError, RunnerLostError
+from devices.protocol import Frame, encode_frame
+from devices.session import N_AHEAD, RunnerSession
+
+from .workloads import QUICK, chain
+
+DESCRIPTION = {
+    "protocol": 1,
+    "kernels": ["add"],
+    "tick_ns": 20,
+    "clock": "C",
+    "page_bytes": 4096,
+    "pid": 1,
+    "boot_id": "b",
+}
+UNKNOWN = dict.fromkeys(("load_1min", "n_running", "steal_ticks", "clock_mhz", "temperature_c"))
+TIMING = {
+    "n_repeats": 4,
+    "tick_ns": 20,
+    "n_preemptions": 0,
+    "n_timestamped": 0,
+    "block_ns": [100],
+    "before": UNKNOWN,
+    "after": UNKNOWN,
+}
+
+Answer = Callable[[Mapping[str, object]], bytes]
+
+
+def answer_well(request: Mapping[str, object]) -> bytes:
+    body = DESCRIPTION if request["op"] == "describe" else TIMING
+    return encode_frame(Frame({"id": request["id"], **body}))
+
+
+class ScriptedStream:
+    """Answers each request at the moment when the host starts to read."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.requests: list[Mapping[str, object]] = []
+        self.unread = b""
+        self.most_ahead = 0
+        self.is_closed = False
+
+    def write_all(self, data: bytes, timeout_s: float) -> None:
+        assert timeout_s > 0
+        n_json = int.from_bytes(data[:4], "little")
+        self.requests.append(json.loads(data[8 : 8 + n_json]))
+        self.most_ahead = max(self.most_ahead, len(self.requests))
+
+    def read_some(self, n_bytes: int, timeout_s: float) -> bytes:
+        assert timeout_s > 0
+        if not self.unread and self.requests:
+            self.unread = self.answer(self.requests.pop(0))
+        part, self.unread = self.unread[:n_bytes], self.unread[n_bytes:]
+        return part
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def session_with(answer: Answer) -> tuple[RunnerSession, ScriptedStream]:
+    """A session that started well and then gets other answers."""
+    stream = ScriptedStream(answer_well)
+    session = RunnerSession(stream, core=None, end=lambda: "its last words")
+    stream.answer = answer
+    return session, stream
+
+
+def test_a_few_requests_are_sent_ahead_and_no_more() -> None:
+    session, stream = session_with(answer_well)
+    results = list(session.time_many([(chain("add"), QUICK)] * 20))
+    assert len(results) == 20
+    assert all(isinstance(result, Timing) for result in results)
+    assert stream.most_ahead == N_AHEAD
+
+
+def test_long_requests_are_not_sent_ahead() -> None:
+    session, stream = session_with(answer_well)
+    stream.most_ahead = 0
+    assert len(list(session.time_many([(chain(*["add"] * 2000), QUICK)] * 3))) == 3
+    assert stream.most_ahead == 1
+
+
+def without(key: str) -> Answer:
+    return lambda request: encode_frame(
+        Frame({"id": request["id"], **{k: v for k, v in TIMING.items() if k != key}})
+    )
+
+
+def with_changes(**changes: object) -> Answer:
+    return lambda request: encode_frame(Frame({"id": request["id"], **TIMING, **changes}))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *map(without, TIMING),
+        with_changes(id=99),
+        with_changes(n_repeats=1.5),
+        with_changes(block_ns=["1"]),
+        with_changes(n_timestamped=3),
+        with_changes(before={"load_1min": "high"}),
+        with_changes(failure={"reason": "boredom"}),
+        with_changes(failure=3),
+    ],
+)
+def test_an_answer_that_makes_no_sense_ends_the_session(answer: Answer) -> None:
+    session, stream = session_with(answer)
+    with pytest.raises(ProtocolError, match="its last words"):
+        session.time(chain("add"), QUICK)
+    assert stream.is_closed
+    with pytest.raises(RunnerLostError, match="its last words"):
+        session.time(chain("add"), QUICK)
+
+
+def test_a_stream_that_ends_is_a_lost_runner_with_its_last_words() -> None:
+    session, _ = session_with(lambda _: b"")
+    with pytest.raises(RunnerLostError, match=r"closed the stream: its last words"):
+        session.time(chain("add"), QUICK)
+
+
+def test_another_protocol_is_refused() -> None:
+    def answer(request: Mapping[str, object]) -> bytes:
+        return encode_frame(Frame({"id": request["id"], **DESCRIPTION, "protocol": 2}))
+
+    with pytest.raises(ProtocolError, match="speaks protocol 2, this host 1"):
+        RunnerSession(ScriptedStream(answer))
+
+
+def test_an_interrupted_answer_is_never_taken_for_the_next_ones() -> None:
+    def interrupt(_: Mapping[str, object]) -> bytes:
+        raise KeyboardInterrupt
+
+    session, stream = session_with(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        session.time(chain("add"), QUICK)
+    stream.answer = answer_well
+    session.close()
+    assert stream.is_closed
+    assert stream.requests == []  # not even asked to stop

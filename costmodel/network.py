@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, solve_triangular
+from scipy.linalg import cho_solve
 from scipy.optimize import minimize
 
 from profiler.operator import KINDS, Operator
@@ -47,9 +47,8 @@ class OperatorPrior:
     mean_us: NDArray[np.float64]
     relative_covariance: NDArray[np.float64]
 
-    @property
     def design(self) -> NDArray[np.float64]:
-        """What one call adds for a unit of each shared correction: (n_operators, n_shared)."""
+        """What a call adds for a unit of each shared correction, (n_operators, n_shared)."""
         ones = np.ones(len(self.operators))
         weights = np.array([op.weight_bytes for op in self.operators], dtype=np.float64)
         moved = np.array(
@@ -151,7 +150,7 @@ class NetworkPosterior:
         new = {op: index for index, op in enumerate(unseen.operators)}
         rows = np.zeros((len(operators), len(self.mean)))
         base_us = np.zeros(len(operators))
-        designs = self.prior.design, unseen.design
+        designs = self.prior.design(), unseen.design()
         for row, op in enumerate(operators):
             if op in known:
                 index = known[op]
@@ -194,27 +193,36 @@ def fit_networks(
     log_sds = _search_sds(parts, residual) if len(latency_us) else _PRIOR_LOG.copy()
     if not len(latency_us):
         log_sds[1] = np.log(_SCALE_WITHOUT_NETWORKS)
-    variances = np.exp(2 * log_sds)
-    design = np.hstack([counts @ prior.design, counts * prior.mean_us])
-    design[:, 0] = 1.0
-    shared = np.concatenate([variances[:5], np.full(len(KINDS), variances[5])]) * scales**2
-    size = N_SHARED + len(prior.operators)
-    prior_covariance = np.zeros((size, size))
-    prior_covariance[:N_SHARED, :N_SHARED] = np.diag(shared)
-    prior_covariance[N_SHARED:, N_SHARED:] = variances[6] * prior.relative_covariance
-    gram = np.tensordot(variances, parts, axes=1)
+    gram = np.tensordot(np.exp(2 * log_sds), parts, axes=1)
     inverse = cho_solve((np.linalg.cholesky(gram), True), np.eye(len(gram)))
-    gain = prior_covariance @ design.T @ inverse
+    design = np.hstack([counts @ prior.design(), counts * prior.mean_us])
+    design[:, 0] = 1.0
+    covariance = _parameter_covariance(prior, log_sds, scales)
+    gain = covariance @ design.T @ inverse
     posterior = NetworkPosterior(
         prior,
         gain @ residual,
-        prior_covariance - gain @ design @ prior_covariance,
+        # One memory layout, so that arrays read back from a file give the same last bits.
+        np.ascontiguousarray(covariance - gain @ design @ covariance),
         float(np.exp(log_sds[7])),
         float(np.exp(log_sds[8])) * float(np.median(latency_us) if len(latency_us) else 0.0),
     )
     # Eq. 5.12, Rasmussen and Williams 2006: leave-one-out without refitting.
     diagonal = np.diag(inverse)
     return posterior, LeftOut(inverse @ residual / diagonal, 1.0 / diagonal)
+
+
+def _parameter_covariance(
+    prior: OperatorPrior, log_sds: NDArray[np.float64], scales: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Prior covariance of shared and operators' own corrections, (n_params, n_params)."""
+    variances = np.exp(2 * log_sds)
+    shared = np.concatenate([variances[:5], np.full(len(KINDS), variances[5])]) * scales**2
+    size = N_SHARED + len(prior.operators)
+    covariance = np.zeros((size, size))
+    covariance[:N_SHARED, :N_SHARED] = np.diag(shared)
+    covariance[N_SHARED:, N_SHARED:] = variances[6] * prior.relative_covariance
+    return covariance
 
 
 def quadratic_forms(rows: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -231,7 +239,7 @@ def _scales(
     prior: OperatorPrior, counts: NDArray[np.float64], latency_us: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """The unit of each shared correction's standard deviation, shape (n_shared,)."""
-    design = prior.design
+    design = prior.design()
     typical_us = float(np.median(latency_us)) if len(latency_us) else float(prior.mean_us.sum())
     totals = counts @ design if len(latency_us) else design.sum(axis=0, keepdims=True)
     typical = np.maximum(np.median(totals, axis=0), 1e-9)
@@ -244,7 +252,7 @@ def _gram_parts(
     prior: OperatorPrior, counts: NDArray[np.float64], scales: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """What each standard deviation adds, squared, to the networks' covariance: (9, n, n)."""
-    totals = counts @ prior.design * scales
+    totals = counts @ prior.design() * scales
     totals[:, 0] = scales[0]
     parts = [np.outer(totals[:, i], totals[:, i]) for i in range(len(SHARED))]
     kinds = totals[:, len(SHARED) :]
@@ -263,18 +271,21 @@ def _gram_parts(
 
 def _search_sds(parts: NDArray[np.float64], residual: NDArray[np.float64]) -> NDArray[np.float64]:
     """Logarithms of the most probable standard deviations, in the order of `_NAMES`."""
+    unit = np.eye(len(residual))
 
-    def cost(log_sds: NDArray[np.float64]) -> float:
-        # Eq. 2.30, Rasmussen and Williams 2006, with a log-normal prior on the deviations.
-        gram = np.tensordot(np.exp(2 * log_sds), parts, axes=1)
-        try:
-            root = np.linalg.cholesky(gram)
-        except np.linalg.LinAlgError:
-            return 1e9
-        white = solve_triangular(root, residual, lower=True)
-        pull = np.sum(((log_sds - _PRIOR_LOG) / _PRIOR_LOG_SD) ** 2)
-        return float(0.5 * white @ white + np.log(np.diag(root)).sum() + 0.5 * pull)
+    def cost(log_sds: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        # Eqs. 2.30 and 5.9, Rasmussen and Williams 2006, log-normal prior on the deviations.
+        variances = np.exp(2 * log_sds)
+        root = np.linalg.cholesky(np.tensordot(variances, parts, axes=1))
+        inverse = cho_solve((root, True), unit)
+        weights = inverse @ residual
+        inner = inverse - np.outer(weights, weights)
+        pull = (log_sds - _PRIOR_LOG) / _PRIOR_LOG_SD
+        value = 0.5 * residual @ weights + np.log(np.diag(root)).sum() + 0.5 * pull @ pull
+        gradient = variances * np.tensordot(parts, inner, axes=2) + pull / _PRIOR_LOG_SD
+        return float(value), gradient
 
     bounds = list(zip(_PRIOR_LOG - 4 * _PRIOR_LOG_SD, _PRIOR_LOG + 4 * _PRIOR_LOG_SD, strict=True))
-    found = minimize(cost, _PRIOR_LOG, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60})
+    options = {"maxiter": 60}
+    found = minimize(cost, _PRIOR_LOG, method="L-BFGS-B", jac=True, bounds=bounds, options=options)
     return np.asarray(found.x, dtype=np.float64)

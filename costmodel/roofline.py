@@ -111,9 +111,9 @@ def fit_rates(
         [roofline.overhead_us, 1e3 / roofline.peak_gflops, 1e3 / roofline.bandwidth_gbps]
     )
     terms = _terms(operators)
-    pull = np.diag(0.3 / prior)  # a third of one sample's weight for each coefficient
+    pull = np.diag(0.1 / prior)  # a hundredth of one sample's weight for each coefficient
     rows = np.vstack([terms / latency_us[:, None], pull])
-    wanted = np.concatenate([np.ones(len(operators)), np.full(3, 0.3)])
+    wanted = np.concatenate([np.ones(len(operators)), np.full(3, 0.1)])
     coefficients, _ = nnls(rows, wanted)
     # A positive cost of a call keeps the logarithm finite for an operator without work.
     coefficients[0] = max(coefficients[0], 1e-3)

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, solve_triangular
+from scipy.linalg import cho_solve
 from scipy.optimize import minimize
 
 # Logarithms of (sd of the level, sd of a slope, sd of the curved part, its length in units of
@@ -20,7 +20,7 @@ from scipy.optimize import minimize
 _PRIOR_MEAN: Final = np.log([1.0, 0.1, 0.2, 3.0, 0.03])
 _PRIOR_SD: Final = np.array([1.0, 1.0, 1.0, 0.8, 0.7])
 _LEAST_SPREAD: Final = 0.3
-_MAX_SEARCHED: Final = 250
+_MAX_SEARCHED: Final = 200
 _JITTER: Final = 1e-6
 
 
@@ -89,24 +89,41 @@ def fit_smooth(
     log_scales = _search_scales(inputs[chosen], target[chosen])
     gram = _gram(inputs, log_scales)
     root = np.linalg.cholesky(gram)
-    inverse = cho_solve((root, True), np.eye(len(target)))
+    # One memory layout, so that arrays read back from a file give the same last bits.
+    inverse = np.ascontiguousarray(cho_solve((root, True), np.eye(len(target))))
+    inputs = np.ascontiguousarray(inputs)
     return SmoothFit(center, spread, log_scales, inputs, inverse, inverse @ target)
 
 
 def _search_scales(inputs: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-    def cost(log_scales: NDArray[np.float64]) -> float:
-        # Eq. 2.30, Rasmussen and Williams 2006, with a normal prior on the scales.
-        try:
-            root = np.linalg.cholesky(_gram(inputs, log_scales))
-        except np.linalg.LinAlgError:
-            return 1e9
-        white = solve_triangular(root, target, lower=True)
-        prior = np.sum(((log_scales - _PRIOR_MEAN) / _PRIOR_SD) ** 2)
-        return float(0.5 * white @ white + np.log(np.diag(root)).sum() + 0.5 * prior)
+    products, squared = _products(inputs, inputs)
+    unit = np.eye(len(inputs))
+
+    def cost(log_scales: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        # Eqs. 2.30 and 5.9, Rasmussen and Williams 2006, with a normal prior on the scales.
+        level, slope, curve, length, noise = np.exp(log_scales)
+        bump = curve**2 * np.exp(-0.5 * squared / length**2)
+        gram = level**2 + slope**2 * products + bump + (noise**2 + _JITTER) * unit
+        root = np.linalg.cholesky(gram)
+        inverse = cho_solve((root, True), unit)
+        weights = inverse @ target
+        inner = inverse - np.outer(weights, weights)
+        gradient = np.array(
+            [
+                level**2 * inner.sum(),
+                slope**2 * np.vdot(inner, products),
+                np.vdot(inner, bump),
+                0.5 * np.vdot(inner, bump * squared) / length**2,
+                noise**2 * np.trace(inner),
+            ]
+        )
+        pull = (log_scales - _PRIOR_MEAN) / _PRIOR_SD
+        value = 0.5 * target @ weights + np.log(np.diag(root)).sum() + 0.5 * pull @ pull
+        return float(value), gradient + pull / _PRIOR_SD
 
     bounds = list(zip(_PRIOR_MEAN - 4 * _PRIOR_SD, _PRIOR_MEAN + 4 * _PRIOR_SD, strict=True))
     options = {"maxiter": 40}
-    found = minimize(cost, _PRIOR_MEAN, method="L-BFGS-B", bounds=bounds, options=options)
+    found = minimize(cost, _PRIOR_MEAN, method="L-BFGS-B", jac=True, bounds=bounds, options=options)
     return np.asarray(found.x, dtype=np.float64)
 
 
@@ -119,7 +136,15 @@ def _covariance(
     left: NDArray[np.float64], right: NDArray[np.float64], log_scales: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     level, slope, curve, length, _ = np.exp(log_scales)
+    products, squared = _products(left, right)
+    bump = np.exp(-0.5 * squared / length**2)
+    return np.asarray(level**2 + slope**2 * products + curve**2 * bump)
+
+
+def _products(
+    left: NDArray[np.float64], right: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Inner products and squared distances between rows, each (n_left, n_right)."""
     products = left @ right.T
     squared = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1)[None, :] - 2 * products
-    bump = np.exp(-0.5 * np.maximum(squared, 0.0) / length**2)
-    return np.asarray(level**2 + slope**2 * products + curve**2 * bump)
+    return products, np.maximum(squared, 0.0)

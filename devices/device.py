@@ -68,7 +68,8 @@ class Workload:
         tensors: Every tensor, at its place.
         calls: The kernels in order of execution.
         arena_bytes, weight_bytes: Sizes of the two regions.
-        weights_file: A file whose bytes are mapped as the weights region, or None.
+        weights_file: A file on the device that starts with the bytes of the weights region, or
+            None.
     """
 
     tensors: tuple[Tensor, ...]
@@ -88,7 +89,7 @@ class TimingPlan:
             never below 1,000 ticks of the board's clock.
         n_blocks: Blocks that are timed, each one raw sample.
         with_timestamps: After each block the same number of repetitions runs with a timestamp
-            after every call.
+            after every call; at most 200 in all, shared out among the blocks.
         timeout_ms: The child's process group is killed after this long.
     """
 
@@ -129,7 +130,7 @@ class Timing:
             repetition; None without timestamps.
         tick_ns: Smallest step of the board's clock.
         n_preemptions: Times the child was switched out against its will while blocks ran.
-        before, after: Conditions of the board.
+        before, after: Conditions of the board, after the warm-up and right after the last block.
     """
 
     n_repeats: int

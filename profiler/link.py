@@ -100,30 +100,29 @@ def _compile_runner(zig_target: str, cache_folder: Path) -> Path:
         runner.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=runner.parent, prefix=".new-") as made:
             output = Path(made, "runner.o")
-            sources = [str(path) for path in files if path.suffix == ".c"]
-            _run_zig([*_COMPILE_FLAGS, "-r", "-o", str(output), *sources], zig_target, cache_folder)
+            sources = [str(path.absolute()) for path in files if path.suffix == ".c"]
+            arguments = [*_COMPILE_FLAGS, "-r", "-o", str(output.absolute()), *sources]
+            _run_zig(arguments, zig_target, cache_folder, Path(made))
             output.rename(runner)
     return runner
 
 
 def _link(kernels: Mapping[str, Path], runner: Path, zig_target: str, executable: Path) -> None:
+    cache_folder = executable.parent.parent
     with tempfile.TemporaryDirectory(dir=executable.parent, prefix=".new-") as made:
         table = Path(made, "kernels.c")
         table.write_text(_table(sorted(kernels)), encoding="utf-8")
+        # Hundreds of objects make too long a command line, so they stand in a response file,
+        # under plain names: zig does not read every path back from there as it was.
         objects = [runner, *(kernels[name] for name in sorted(kernels))]
-        output = Path(made, "executable")
-        arguments = [*_LINK_FLAGS, "-I", str(_source_folder()), "-o", str(output), str(table)]
-        # A few hundred objects make a command line that is longer than some systems take.
-        response = Path(made, "arguments")
-        lines = (_quote(text) for text in (*arguments, *(str(p.absolute()) for p in objects)))
-        response.write_text("\n".join(lines), encoding="utf-8")
-        _run_zig([f"@{response}"], zig_target, executable.parent.parent)
-        output.rename(executable)
-
-
-def _quote(argument: str) -> str:
-    escaped = argument.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+        for position, path in enumerate(objects):
+            Path(made, f"{position}.o").symlink_to(path.absolute())
+        response = "\n".join(f"{position}.o" for position in range(len(objects)))
+        Path(made, "objects").write_text(response, encoding="utf-8")
+        include = ("-I", str(_source_folder().absolute()))
+        arguments = [*_LINK_FLAGS, *include, "-o", "executable", "kernels.c", "@objects"]
+        _run_zig(arguments, zig_target, cache_folder, Path(made))
+        Path(made, "executable").rename(executable)
 
 
 def _table(names: list[str]) -> str:
@@ -145,8 +144,8 @@ def _table(names: list[str]) -> str:
     )
 
 
-def _run_zig(arguments: list[str], zig_target: str, cache_folder: Path) -> None:
-    """Run zig's C compiler.
+def _run_zig(arguments: list[str], zig_target: str, cache_folder: Path, work_folder: Path) -> None:
+    """Run zig's C compiler in a folder.
 
     Raises:
         LinkError: with its last lines.
@@ -159,6 +158,7 @@ def _run_zig(arguments: list[str], zig_target: str, cache_folder: Path) -> None:
         done = subprocess.run(
             command,
             env=os.environ | places,
+            cwd=work_folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_TIMEOUT_S,

@@ -111,7 +111,7 @@ def measure(
     done = sweep.store.rounds_done(sweep.device_id, sweep.purpose)
     total = len(items) * sweep.n_rounds
     failed: set[tuple[str, str, str]] = set()
-    canaries: deque[float] = deque(maxlen=50)
+    canaries = deque[float](maxlen=50)
     finished = 0
     for round_index in range(sweep.n_rounds):
         waiting = [item for item in items if item.round_key(round_index) not in done]
@@ -136,18 +136,18 @@ def _visit_block(
 ) -> list[tuple[Item, Visit]]:
     """Visit items for about a second between two canaries; again while the canary moves."""
     moved = _canary_moved(sweep, canaries)
-    visits = []
+    visits: list[tuple[Item, Visit]] = []
     end = time.monotonic() + _BLOCK_S
     while queue and (not visits or time.monotonic() < end):
         item = queue.popleft()
-        visits.append((item, _visit(item, sweep, round_index)))
+        visits.append((item, time_once(item, sweep, round_index)))
     for _ in range(MAX_REPEATS):
         moved = _canary_moved(sweep, canaries) or moved
         _keep(visits, sweep, moved=moved)
         if not moved:
             return visits
         moved = _canary_moved(sweep, canaries)
-        visits = [(item, _visit(item, sweep, round_index)) for item, _ in visits]
+        visits = [(item, time_once(item, sweep, round_index)) for item, _ in visits]
     _keep(visits, sweep, moved=_canary_moved(sweep, canaries) or moved)
     return visits
 
@@ -157,7 +157,8 @@ def _keep(visits: Sequence[tuple[Item, Visit]], sweep: Sweep, *, moved: bool) ->
     sweep.store.append([replace(visit, flags=visit.flags + extra) for _, visit in visits])
 
 
-def _visit(item: Item, sweep: Sweep, round_index: int) -> Visit:
+def time_once(item: Item, sweep: Sweep, round_index: int) -> Visit:
+    """Visit an item once, without keeping the visit."""
     outcome = sweep.runner.time(item.workload, item.plan)
     return Visit(
         device_id=sweep.device_id,
@@ -176,12 +177,25 @@ def _visit(item: Item, sweep: Sweep, round_index: int) -> Visit:
 
 def _canary_moved(sweep: Sweep, canaries: deque[float]) -> bool:
     """Time the canary and say whether it left the neighbourhood of its usual latency."""
-    outcome = sweep.runner.time(sweep.canary.workload, sweep.canary.plan)
-    if isinstance(outcome, Failure):
+    latency_us = time_canary(sweep)
+    if latency_us is None:
         return True
-    latency_us = visit_median_us(outcome.block_ns, outcome.n_repeats)
     canaries.append(latency_us)
-    return abs(latency_us - median(canaries)) > CANARY_TOLERANCE * median(canaries)
+    return has_moved(latency_us, median(canaries))
+
+
+def time_canary(sweep: Sweep) -> float | None:
+    """Time the canary and keep the visit; microseconds, or None when it failed."""
+    visit = replace(time_once(sweep.canary, sweep, 0), purpose="canary")
+    sweep.store.append([visit])
+    if isinstance(visit.outcome, Failure):
+        return None
+    return visit_median_us(visit.outcome.block_ns, visit.outcome.n_repeats)
+
+
+def has_moved(latency_us: float, usual_us: float) -> bool:
+    """Whether a canary's latency is further from its usual one than the tolerance."""
+    return abs(latency_us - usual_us) > CANARY_TOLERANCE * usual_us
 
 
 def quality_flags(timing: Timing) -> tuple[str, ...]:

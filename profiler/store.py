@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, func, insert, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 
@@ -199,6 +199,14 @@ class Store:
         ).where(_VISITS.device_id == device_id, _VISITS.purpose == purpose)
         with explained(self._url), self._engine.connect() as connection:
             return frozenset(RoundKey(*row) for row in connection.execute(query.distinct()))
+
+    def n_failures(self, device_id: str) -> int:
+        """How many visits to a device failed."""
+        query = select(func.count()).where(
+            _VISITS.device_id == device_id, _VISITS.failure_reason.is_not(None)
+        )
+        with explained(self._url), self._engine.connect() as connection:
+            return int(connection.execute(query).scalar_one())
 
     def operator_latencies(
         self, device_id: str, purposes: Collection[Purpose] = _PROFILE

@@ -70,8 +70,8 @@ def target_of(board: Board, threads: int = 1) -> Target:
         features = ("+neon", "+vfp4")
         return Target("armv7l-linux-gnueabihf", "cortex-a7", features, 16, 16, l1, l2, threads)
     if board.architecture == "riscv64":
-        features = ("+m", "+a", "+f", "+d", "+c")
-        return Target("riscv64-linux-gnu", "generic-rv64", features, 16, 32, l1, l2, threads)
+        switches = ("+m", "+a", "+f", "+d", "+c")
+        return Target("riscv64-linux-gnu", "generic-rv64", switches, 16, 32, l1, l2, threads)
     raise ValueError(
         f"architecture must be x86_64, aarch64, armv7l or riscv64, got {board.architecture!r}"
     )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-_LATENCY: Final = re.compile(r"\s*([^\sa-zµ]+|nan|inf)\s*(us|µs|ms|s)\s*", re.IGNORECASE)
+_LATENCY: Final = re.compile(r"\s*(\S+?)\s*(us|µs|ms|s)\s*", re.IGNORECASE)
 _US_PER_UNIT: Final = {"us": 1.0, "µs": 1.0, "ms": 1e3, "s": 1e6}
 _RULE: Final = "a latency is a positive number with a unit (900us, 8ms, 1.2s)"
 

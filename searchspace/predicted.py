@@ -18,8 +18,9 @@ from searchspace.genes import Genomes, as_genomes
 from searchspace.space import SearchSpace
 from searchspace.spaces.ofa_mbv3 import MAX_DEPTH, N_STAGES, split_genomes
 
-#: Chosen on the shipped rows: small trees, because most effects add up, and no more of them than a search can afford (20 us a
-#: subnet; four times the trees gain 0.003 points). One thread and fixed seeds: the same anywhere.
+#: Chosen on the shipped rows: small trees because most effects add up, and no more of them than a
+#: search can afford (20 us a subnet; four times the trees gain 0.003 points). One thread and fixed
+#: seeds make the model the same everywhere.
 _PARAMETERS: Final = {
     "objective": "regression",
     "learning_rate": 0.08,

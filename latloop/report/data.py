@@ -132,13 +132,14 @@ class CallTime:
         name: The tensor that it makes, such as `stage1.block2.project`.
         kind: The operator's kind.
         shape: Shapes for a person, such as "56x56x24 to 28x28x40, 5x5".
-        latency_us: Median between timestamps on the device, or what was predicted.
+        latency_us: Median between timestamps on the device with its 95 % interval, or what was
+            predicted.
     """
 
     name: str
     kind: str
     shape: str
-    latency_us: float
+    latency_us: Estimate
 
 
 @dataclass(frozen=True, slots=True)

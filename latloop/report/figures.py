@@ -16,6 +16,7 @@ from latloop.report.plot import (
     log_axis,
     log_range,
     to_json,
+    tolerance_band,
 )
 from latloop.report.text import escape_label, format_estimate
 
@@ -33,6 +34,7 @@ def draw_predictions(networks: Sequence[NetworkPoint]) -> str:
             "name": "predicted = measured",
             "line": {"color": "#5a6673", "width": 1.5, "dash": "dash"},
             "hoverinfo": "skip",
+            "showlegend": False,
         }
     )
     families = sorted({point.family for point in networks})
@@ -46,6 +48,29 @@ def draw_predictions(networks: Sequence[NetworkPoint]) -> str:
     return to_json(traces, layout)
 
 
+def draw_errors(networks: Sequence[NetworkPoint]) -> str:
+    """Relative error of each prediction over measured latency, with the 5 and 10 % bands."""
+    low, high = log_range([point.measured_ms.value for point in networks])
+    errors = [_error_percent(point) for point in networks]
+    reach = max(12.0, *(1.1 * abs(error) for error in errors))
+    traces: list[Trace] = []
+    for index, family in enumerate(sorted({point.family for point in networks})):
+        members = [point for point in networks if point.family == family]
+        trace = _family(family, members, index) | {"y": [_error_percent(p) for p in members]}
+        traces.append({key: value for key, value in trace.items() if "error_" not in key})
+    layout: Layout = {
+        "xaxis": log_axis("Measured latency (ms)", low, high),
+        "yaxis": axis("Predicted over measured, minus 1 (%)", range=[-reach, reach], zeroline=True),
+        "shapes": [tolerance_band(percent) for percent in (10.0, 5.0)],
+        "showlegend": True,
+    }
+    return to_json(traces, layout)
+
+
+def _error_percent(point: NetworkPoint) -> float:
+    return 100 * (point.predicted_ms.value / point.measured_ms.value - 1)
+
+
 def _band(low: float, high: float, share: float, shade: float) -> Trace:
     above, below = 1 + share, 1 - share
     return {
@@ -57,6 +82,7 @@ def _band(low: float, high: float, share: float, shade: float) -> Trace:
         "fillcolor": f"rgba(0,114,178,{shade})",
         "name": f"±{100 * share:.0f} %",
         "hoverinfo": "skip",
+        "showlegend": False,
     }
 
 
@@ -77,12 +103,11 @@ def _family(family: str, members: Sequence[NetworkPoint], index: int) -> Trace:
 
 
 def _describe(point: NetworkPoint) -> str:
-    error = 100 * (point.predicted_ms.value / point.measured_ms.value - 1)
     return (
         f"<b>{escape_label(point.name)}</b>"
         f"<br>predicted {format_estimate(point.predicted_ms, 'ms')}"
         f"<br>measured {format_estimate(point.measured_ms, 'ms')}"
-        f"<br>error {error:+.1f} %"
+        f"<br>error {_error_percent(point):+.1f} %"
     )
 
 
@@ -119,19 +144,7 @@ def draw_canary(readings: Sequence[Reading], tolerance_percent: float) -> str:
     layout: Layout = {
         "xaxis": axis("Minutes since the first measurement"),
         "yaxis": axis("Canary, off its median (%)", range=[-reach, reach], nticks=6),
-        "shapes": [
-            {
-                "type": "rect",
-                "xref": "paper",
-                "x0": 0,
-                "x1": 1,
-                "y0": -tolerance_percent,
-                "y1": tolerance_percent,
-                "fillcolor": "rgba(0,121,90,0.12)",
-                "line": {"width": 0},
-                "layer": "below",
-            }
-        ],
+        "shapes": [tolerance_band(tolerance_percent)],
     }
     minutes = [reading.minutes for reading in readings]
     return to_json([_over_time(minutes, deviations, "%")], layout)

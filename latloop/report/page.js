@@ -4,10 +4,10 @@ for (const source of document.querySelectorAll("script[data-figure]")) {
   const place = document.getElementById(source.dataset.figure);
   const config = {
     responsive: true,
+    displayModeBar: false,
     displaylogo: false,
     showSendToCloud: false,
     plotlyServerURL: "",
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
   };
   Plotly.newPlot(place, figure.data, figure.layout, config);
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 from string import Template
 
 from latloop.report.data import ReportData
+from latloop.report.plot import load_plotly
 from latloop.report.sections import (
     Section,
     show_accuracy,
@@ -19,10 +20,6 @@ from latloop.report.sections import (
 )
 from latloop.report.text import escape
 from latloop.report.verdict import show_header
-
-
-class MissingPlotlyError(ImportError):
-    """The report's figures need plotly: install it (`pip install plotly`) and run again."""
 
 
 def write_report(data: ReportData, path: Path) -> None:
@@ -47,12 +44,6 @@ def render_report(data: ReportData) -> str:
     Raises:
         MissingPlotlyError: plotly is not installed.
     """
-    try:
-        from plotly.offline import (  # noqa: PLC0415 heavy, optional
-            get_plotlyjs,
-        )
-    except ImportError as error:
-        raise MissingPlotlyError("a report needs plotly: pip install plotly") from error
     sections = (
         show_predictions(data),
         show_accuracy(data),
@@ -69,7 +60,7 @@ def render_report(data: ReportData) -> str:
         header=show_header(data),
         sections="\n".join(_show(section) for section in sections),
         figures="\n".join(_embed(name, json) for name, json in figures),
-        plotly=get_plotlyjs() if figures else "",
+        plotly=load_plotly("plotly.offline").get_plotlyjs() if figures else "",
         script=_resource("page.js"),
     )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Final
 
 from latloop.report.data import Estimate
@@ -20,15 +22,29 @@ Trace = dict[str, object]
 Layout = dict[str, object]
 
 
+class MissingPlotlyError(ImportError):
+    """The report's figures need plotly: install it (`pip install plotly`) and run again."""
+
+
+def load_plotly(module: str) -> ModuleType:
+    """Import a part of plotly, which is heavy and optional.
+
+    Raises:
+        MissingPlotlyError: plotly is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise MissingPlotlyError("a report needs plotly: pip install plotly") from error
+
+
 def to_json(traces: Sequence[Trace], layout: Layout) -> str:
     """Check a figure with plotly and write it as JSON.
 
     Raises:
         ValueError: plotly does not know a property.
-        ModuleNotFoundError: plotly is not installed.
+        MissingPlotlyError: plotly is not installed.
     """
-    from plotly.graph_objects import Figure  # type: ignore[import-untyped]  # noqa: PLC0415 heavy
-
     common: Layout = {
         "template": "none",
         "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
@@ -38,7 +54,8 @@ def to_json(traces: Sequence[Trace], layout: Layout) -> str:
         "hoverlabel": {"align": "left"},
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
     }
-    return str(Figure(data=list(traces), layout=common | layout).to_json())
+    figure = load_plotly("plotly.graph_objects").Figure
+    return str(figure(data=list(traces), layout=common | layout).to_json())
 
 
 def axis(title: str, **more: object) -> Layout:
@@ -97,3 +114,18 @@ def log_axis(title: str, low: float, high: float) -> Layout:
         tickvals=ticks,
         ticktext=[f"{tick:.6g}" for tick in ticks],
     )
+
+
+def tolerance_band(percent: float) -> Layout:
+    """A shape: the band of this half width around zero, across the whole figure."""
+    return {
+        "type": "rect",
+        "xref": "paper",
+        "x0": 0,
+        "x1": 1,
+        "y0": -percent,
+        "y1": percent,
+        "fillcolor": "rgba(0,114,178,0.10)",
+        "line": {"width": 0},
+        "layer": "below",
+    }

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
 from latloop.report.accuracy import MAX_POINTS, draw_accuracy
-from latloop.report.data import CallTime, DeviceQuality, ReportData
+from latloop.report.data import CallTime, DeviceQuality, Estimate, ReportData
 from latloop.report.figures import (
     draw_canary,
     draw_condition,
+    draw_errors,
     draw_learning,
     draw_predictions,
 )
@@ -63,14 +64,20 @@ def show_predictions(data: ReportData) -> Section:
     headings = ("Networks", "Predictor", "n", "Median error", "Within 5 %", "Within 10 %")
     table = format_table((*headings, "In interval", "Half width"), rows) if rows else ""
     note = (
-        "<p>Networks that the model never saw. Bars are 95 % intervals; the bands are 5 and 10 % "
-        "around a perfect prediction.</p>"
+        "<p>Networks that the model never saw. Bars are 95 % intervals; the dashed line is a "
+        "perfect prediction, the bands are 5 and 10 % around it.</p>"
     )
     if not data.networks:
         return Section(title, table)
-    place = _place("predictions", "Predicted over measured latency of each network", "square")
-    figure = ("predictions", draw_predictions(data.networks))
-    return Section(title, f"{note}{place}{table}", (figure,))
+    places = (
+        _place("predictions", "Predicted over measured latency of each network", "square"),
+        _place("errors", "Relative error of each prediction over measured latency", "square"),
+    )
+    figures = (
+        ("predictions", draw_predictions(data.networks)),
+        ("errors", draw_errors(data.networks)),
+    )
+    return Section(title, f'{note}<div class="grid">{"".join(places)}</div>{table}', figures)
 
 
 def show_accuracy(data: ReportData) -> Section:
@@ -95,44 +102,53 @@ def show_calls(data: ReportData) -> Section:
     if not data.calls:
         command = f"latloop verify FOLDER --device {data.device.name}"
         return Section(title, show_missing("No network was timed call by call.", command))
-    total_us = sum(call.latency_us for call in data.calls)
+    total_us = sum(call.latency_us.value for call in data.calls)
     origin = "measured between timestamps" if data.are_calls_measured else "predicted"
     note = (
-        f"<p>{len(data.calls)} calls, {format_number(total_us / 1e3)} ms in all, {origin}. "
-        "Each bar is relative to the longest of its list.</p>"
+        f"<p>{len(data.calls)} calls, {format_number(total_us / 1e3)} ms in all, {origin}, with "
+        "95 % intervals. Each bar is relative to the longest of its list.</p>"
     )
-    kinds: defaultdict[str, float] = defaultdict(float)
-    for call in data.calls:
-        kinds[call.kind] += call.latency_us
-    n_calls = Counter(call.kind for call in data.calls)
-    by_kind = [
-        CallTime(kind, f"{n_calls[kind]} calls" if n_calls[kind] > 1 else "1 call", "", latency_us)
-        for kind, latency_us in sorted(kinds.items(), key=lambda item: -item[1])
-    ]
     return Section(
         title,
-        f"{note}<h3>By kind of operator</h3>{_bars(by_kind, total_us)}"
+        f"{note}<h3>By kind of operator</h3>{_bars(_by_kind(data.calls), total_us)}"
         f"<h3>Call by call, in order</h3>{_bars(data.calls, total_us)}",
     )
 
 
-def _bars(calls: tuple[CallTime, ...] | list[CallTime], total_us: float) -> str:
+def _by_kind(calls: Sequence[CallTime]) -> list[CallTime]:
+    """One row a kind, the costliest first; bounds add up as if all errors went one way."""
+    rows = []
+    for kind in dict.fromkeys(call.kind for call in calls):
+        latencies = [call.latency_us for call in calls if call.kind == kind]
+        total = Estimate(
+            sum(latency.value for latency in latencies),
+            sum(latency.low for latency in latencies),
+            sum(latency.high for latency in latencies),
+        )
+        n_calls = f"{len(latencies)} call{'s' if len(latencies) > 1 else ''}"
+        rows.append(CallTime(kind, n_calls, "", total))
+    return sorted(rows, key=lambda row: -row.latency_us.value)
+
+
+def _bars(calls: Sequence[CallTime], total_us: float) -> str:
     """A table with a bar in each row; numbers stay readable without the bars."""
-    longest_us = max(call.latency_us for call in calls) or 1.0
+    longest_us = max(call.latency_us.value for call in calls) or 1.0
     rows = []
     for call in calls:
+        us = call.latency_us
         what = f"{call.kind} {call.shape}".strip()
-        width = 100 * call.latency_us / longest_us
-        share = 100 * call.latency_us / total_us if total_us else 0.0
+        width = 100 * us.value / longest_us
+        share = 100 * us.value / total_us if total_us else 0.0
         rows.append(
             f'<tr><th scope="row">{escape(call.name)}<small>{escape(what)}</small></th>'
             f'<td class="bar"><i style="width:{width:.2f}%"></i></td>'
-            f"<td>{call.latency_us / 1e3:.4f}</td><td>{share:.1f}</td></tr>"
+            f"<td>{us.value / 1e3:.4f}<small>[{us.low / 1e3:.4f}, {us.high / 1e3:.4f}]</small></td>"
+            f"<td>{share:.1f}</td></tr>"
         )
-    heads = ("", '<th scope="col">ms</th>', '<th scope="col">share %</th>')
     return (
         '<div class="scroll tall" tabindex="0"><table class="bars"><thead><tr>'
-        f'<th scope="col">Call</th><th class="bar">{heads[0]}</th>{heads[1]}{heads[2]}</tr></thead>'
+        '<th scope="col">Call</th><td class="bar"></td><th scope="col">ms</th>'
+        '<th scope="col">share %</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+from collections.abc import Sequence
 
 from latloop.report.data import Estimate
 
@@ -47,7 +48,7 @@ def format_percent(value: float) -> str:
     return f"{value:.1f} %"
 
 
-def format_table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def format_table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """An HTML table; the first column is text, the others are numbers. Escapes every cell."""
     head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
     lines = []

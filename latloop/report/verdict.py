@@ -8,7 +8,6 @@ from latloop.report.text import (
     format_estimate,
     format_interval,
     format_number,
-    n_decimals,
 )
 
 
@@ -24,7 +23,10 @@ def show_header(data: ReportData) -> str:
 
 def show_missing(text: str, command: str) -> str:
     """A part that was not done, and the command that does it."""
-    return f'<p class="missing">{escape(text)} To get it: <code>{escape(command)}</code></p>'
+    return (
+        f'<div class="missing">{escape(text)} To get it:'
+        f"<pre><code>{escape(command)}</code></pre></div>"
+    )
 
 
 def _search_command(data: ReportData) -> str:
@@ -74,16 +76,16 @@ def _tiles(verdict: Verdict) -> str:
     accuracy_note = "error unknown" if error is None else f"± {error:.2f} points (95 %)"
     measured = verdict.measured_ms
     tiles = [
-        ("Limit", f"{format_number(verdict.limit_ms)} ms", ""),
-        ("Predicted", *_latency(verdict.predicted_ms.value), format_interval(verdict.predicted_ms)),
-        ("Measured", "not measured", "latloop verify proves it")
+        ("Limit", _latency(verdict.limit_ms), f"at {100 * verdict.confidence:g} % confidence"),
+        ("Predicted", _latency(verdict.predicted_ms.value), format_interval(verdict.predicted_ms)),
+        ("Measured", "not yet", "latloop verify proves it")
         if measured is None
         else (
             "Measured",
-            *_latency(measured.value),
+            _latency(measured.value),
             f"{format_interval(measured)}, {verdict.n_sessions} sessions",
         ),
-        ("Accuracy", format_percent_2(verdict.accuracy_percent), accuracy_note),
+        ("Accuracy", f"{verdict.accuracy_percent:.2f} %", accuracy_note),
     ]
     cells = "".join(_tile(*tile) for tile in tiles)
     weights = f" Weights: {escape(verdict.weights)}." if verdict.weights else ""
@@ -95,13 +97,8 @@ def _tiles(verdict: Verdict) -> str:
     )
 
 
-def _latency(value_ms: float) -> tuple[str]:
-    return (f"{value_ms:.{n_decimals(value_ms)}f} ms",)
-
-
-def format_percent_2(value: float) -> str:
-    """An accuracy: two decimals."""
-    return f"{value:.2f} %"
+def _latency(value_ms: float) -> str:
+    return f"{format_number(value_ms)} ms"
 
 
 def _tile(name: str, value: str, note: str) -> str:

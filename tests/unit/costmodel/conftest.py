@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,7 @@ def fit(
     return LatencyModel.fit(operators, networks, TARGET, "board-runtime", choose_schedule, rng)
 
 
+@functools.cache
 def study_macro(seed: int) -> Study:
     """All operators of the test networks were measured."""
     rng = np.random.default_rng(seed)
@@ -46,6 +48,7 @@ def study_macro(seed: int) -> Study:
     )
 
 
+@functools.cache
 def study_mobile(seed: int) -> Study:
     """Measured were kernels 3 and 7 and expansions 3 and 6; asked for are 5 and 4 too."""
     rng = np.random.default_rng(seed)

@@ -57,7 +57,7 @@ def test_intervals_cover_networks_with_operators_that_nobody_measured(mobile: St
 
 def test_mean_plus_z_sigma_is_an_honest_limit():
     below = []
-    for seed in range(10, 14):
+    for seed in range(1, 7):
         study = study_macro(seed)
         prediction = predict(study, study.test)
         limit = prediction.mean_us + norm.ppf(0.9) * prediction.sigma_us
@@ -77,7 +77,9 @@ def test_the_interval_widens_where_operators_are_unseen(mobile: Study):
         prediction = predict(mobile, rows)
         return float(np.median(prediction.sigma_us / prediction.mean_us))
 
-    assert relative_width(unseen) > 1.15 * relative_width(seen)
+    far = measure_networks("far", [mobile_network(rng, (11,), (9,)) for _ in range(20)], rng)
+    assert relative_width(unseen) > 1.05 * relative_width(seen)
+    assert relative_width(far) > 1.5 * relative_width(unseen)
 
 
 def test_a_network_is_the_fixed_cost_plus_its_operators(mobile: Study):
@@ -115,16 +117,15 @@ def test_posterior_agrees_with_the_closed_form_for_one_operator():
     assert np.abs(left_out.error_us).max() < 1
 
 
-def test_leave_one_out_equals_a_refit_without_the_network(macro: Study):
-    """With the scales of the full fit, computed here by dense linear algebra."""
+def test_left_out_networks_are_missed_by_more_than_fitted_ones_and_by_as_much_as_believed(
+    macro: Study,
+):
     prior = macro.model.networks.prior
     counts = np.array(
         [[row.operators.count(op) for op in prior.operators] for row in macro.networks], float
     )
     latency = np.array([row.latency_us for row in macro.networks])
     posterior, left_out = fit_networks(prior, counts, latency)
-    # z-scores of a well-specified model are of order one; errors are out of sample, so larger
-    # than those of the fit itself.
     costs = posterior.price(prior.operators, OperatorPrior((), np.zeros(0), np.zeros((0, 0))))
     inside = latency - posterior.predict(counts, costs)[0]
     assert np.mean(left_out.error_us**2) > np.mean(inside**2)

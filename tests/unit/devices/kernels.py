@@ -77,7 +77,7 @@ KERNEL(describe) { /* what a kernel sees of its arguments: all as TVM's own chec
 }
 
 KERNEL(crash) { *(volatile int *)8 = 1; return 0; }
-KERNEL(overrun) { DATA(0)[TENSOR(0)->shape[0] + (1 << 14)] = 1; return 0; }
+KERNEL(overrun) { DATA(0)[TENSOR(0)->shape[0] + (1 << 19)] = 1; return 0; }
 KERNEL(hang) { for (volatile int i = 0;; i++) {} return 0; }
 KERNEL(leave) { exit(3); return 0; }
 KERNEL(print) { printf("kernels may print\\n"); fflush(stdout); return 0; }

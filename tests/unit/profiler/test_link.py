@@ -61,17 +61,13 @@ def test_each_kernel_is_called_by_its_name(build_cache: Path, tmp_path: Path) ->
 def test_a_few_hundred_objects_under_long_paths_are_linked(
     build_cache: Path, tmp_path: Path
 ) -> None:
-    folder = tmp_path / ("a folder with \"quotes\" and 'spaces' " + "x" * 150)
+    folder = tmp_path / ("a #folder 'with' \"spaces\" " + "x" * 150)
     folder.mkdir()
-    first = make_object(folder, build_cache, "k0").read_bytes()
-    kernels = {}
-    for i in range(300):
-        # The name has the same length, so it can be replaced in the object.
-        kernels[f"k{i:03}"] = folder / f"{i:03}.o"
-        kernels[f"k{i:03}"].write_bytes(first)
-    renamed = make_object(folder, build_cache, "k000").read_bytes()
+    first = make_object(tmp_path, build_cache, "k000").read_bytes()
+    kernels = {f"k{i:03}": folder / f"{i:03}.o" for i in range(300)}
     for name, path in kernels.items():
-        path.write_bytes(renamed.replace(b"k000", name.encode()))
+        # Names of one length: they can be exchanged in the object.
+        path.write_bytes(first.replace(b"k000", name.encode()))
     executable = link_executable(kernels, HOST, build_cache)
     np.testing.assert_array_equal(run(executable, "k299"), np.ones(8))
 
@@ -101,7 +97,7 @@ def test_a_missing_function_is_a_link_error_with_its_name(
 def test_bytes_that_are_no_object_are_a_link_error(build_cache: Path, tmp_path: Path) -> None:
     path = tmp_path / "k.o"
     path.write_bytes(b"not an object")
-    with pytest.raises(LinkError, match=r"k\.o"):
+    with pytest.raises(LinkError, match="zig failed for"):
         link_executable({"k": path}, HOST, build_cache)
 
 
@@ -146,20 +142,13 @@ def test_a_full_disk_seen_by_python_is_reported_too(
         link_executable({}, HOST, tmp_path / "cache")
 
 
-def test_the_runner_compiles_without_warnings_for_this_machine(
-    build_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("triple", ZIG_TARGETS)
+def test_the_runner_compiles_for_every_target(
+    build_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, triple: str
 ) -> None:
+    # Without the link, which builds the target's libc for a minute or two the first time.
     monkeypatch.setattr(link, "_COMPILE_FLAGS", (*link._COMPILE_FLAGS, "-Wpedantic", "-Werror"))
     (tmp_path / "zig").symlink_to(build_cache / "zig")
-    assert link_executable({}, HOST, tmp_path).exists()
-
-
-@pytest.mark.parametrize("triple", [t for t in ZIG_TARGETS if t != HOST.triple])
-def test_other_targets_are_linked_for_their_machine(
-    build_cache: Path, tmp_path: Path, triple: str
-) -> None:
-    target = Target(triple, "generic")
-    kernel = make_object(tmp_path, build_cache, "k", target=target)
-    header = link_executable({"k": kernel}, target, build_cache).read_bytes()[:20]
+    header = link._compile_runner(ZIG_TARGETS[triple], tmp_path).read_bytes()[:20]
     assert header.startswith(b"\x7fELF")
     assert struct.unpack("<H", header[18:20])[0] == MACHINES[triple.partition("-")[0]]

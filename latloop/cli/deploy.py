@@ -1,0 +1,45 @@
+"""`latloop deploy`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from latloop.cli import options, output
+from latloop.cli.errors import ANSWER_IS_NO
+
+
+def deploy(
+    device: options.DeviceName,
+    model: options.ModelName,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where to write; by default in LATLOOP_HOME.")
+    ] = None,
+    latency: Annotated[
+        str | None, typer.Option(metavar="T", help="A limit to prove, with its unit: 8ms.")
+    ] = None,
+    seed: options.Seed = 0,
+    store: options.StoreUrl = None,
+    devices: options.DevicesFile = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Build a subnet for a device, check its outputs, and measure it there.
+
+    Example: latloop deploy local nas_bench_macro:22212220 --latency 8ms
+    """
+    from latloop.journeys.deploy import deploy as journey  # noqa: PLC0415  # keeps `--help` fast
+    from latloop.models import resolve_model  # noqa: PLC0415
+    from searchspace.constraint import parse_latency_us  # noqa: PLC0415
+
+    limit_us = None if latency is None else parse_latency_us(latency)
+    subject = resolve_model(model)
+    with options.workbench(device, store, devices) as bench, output.progress_bars() as progress:
+        target = folder or bench.home.deployment(device, subject.network.name)
+        verdict = journey(
+            bench, subject.space, subject.genome, target, limit_us, seed, progress
+        )
+    output.print_verdict(verdict, device, as_json=as_json)
+    if verdict.meets_limit is False or not verdict.outputs.passes:
+        raise typer.Exit(ANSWER_IS_NO)

@@ -1,0 +1,71 @@
+"""`latloop device`: which devices there are, and whether one is fit to measure on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import typer
+
+from latloop.cli import options, output
+from latloop.cli.errors import ANSWER_IS_NO
+
+app = typer.Typer(
+    help="List devices, and check whether one is fit to measure on.", no_args_is_help=True
+)
+
+
+@app.command("list")
+def list_devices(devices: options.DevicesFile = None, as_json: options.AsJson = False) -> None:
+    """List the devices of the inventory.
+
+    Example: latloop device list
+    """
+    from devices.inventory import read_inventory  # noqa: PLC0415  # keeps `--help` fast
+
+    inventory = read_inventory(devices or options.find_home().inventory)
+    if as_json:
+        output.print_json([asdict(entry) for entry in inventory.entries])
+        return
+    rows = [(e.name, e.transport, str(e.threads), e.notes) for e in inventory.entries]
+    output.print_table("devices", ("name", "transport", "threads", "notes"), rows)
+
+
+@app.command("check")
+def check_device(
+    device: options.DeviceName,
+    store: options.StoreUrl = None,
+    devices: options.DevicesFile = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Say whether a device is fit to measure on now, and what to mend.
+
+    Example: latloop device check local
+    """
+    from latloop.journeys.check import check  # noqa: PLC0415  # keeps `--help` fast
+
+    with options.workbench(device, store, devices) as bench, output.progress_bars() as progress:
+        result = check(bench, progress)
+        fingerprint = bench.fingerprint
+    if as_json:
+        output.print_json(
+            {
+                "device": device,
+                "device_id": fingerprint.device_id,
+                "board": asdict(fingerprint.board),
+                "runtime": asdict(fingerprint.runtime),
+                "tick_ns": result.tick_ns,
+                "is_fit": result.health.is_fit,
+                "findings": [asdict(finding) for finding in result.health.findings],
+            }
+        )
+    else:
+        board = fingerprint.board
+        output.say(
+            f"{device}: {board.cpu_model}, {board.architecture}, {board.n_cores} cores, "
+            f"{board.memory_bytes / 2**30:.1f} GiB, clock resolution {result.tick_ns} ns"
+        )
+        for finding in result.health.findings:
+            output.say(f"{finding.severity}: {finding.text}\n    {finding.remedy}")
+        output.say("fit to measure on" if result.health.is_fit else "NOT fit to measure on")
+    if not result.health.is_fit:
+        raise typer.Exit(ANSWER_IS_NO)

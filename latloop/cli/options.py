@@ -1,0 +1,67 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from latloop.home import Home
+    from latloop.workbench import Workbench
+
+DeviceName = Annotated[
+    str, typer.Argument(metavar="DEVICE", help="A device of the inventory; 'local' always exists.")
+]
+ModelName = Annotated[
+    str, typer.Argument(metavar="MODEL", help="SPACE:GENOME, or the folder of a deployment.")
+]
+SpaceName = Annotated[
+    str,
+    typer.Option("--space", help="nas_bench_macro, ofa_mbv3, or module:object.", metavar="SPACE"),
+]
+StoreUrl = Annotated[
+    str | None,
+    typer.Option("--store", help="SQLAlchemy URL or SQLite file, instead of LATLOOP_HOME's."),
+]
+DevicesFile = Annotated[
+    Path | None, typer.Option("--devices", help="Inventory file, instead of LATLOOP_HOME's.")
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")
+]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of every random choice.", min=0)]
+Latency = Annotated[
+    str, typer.Option("--latency", metavar="T", help="The limit, with its unit: 8ms, 900us.")
+]
+AccuracyName = Annotated[
+    str | None,
+    typer.Option(
+        "--accuracy", help="CSV of genome,accuracy or module:function, instead of the built-in."
+    ),
+]
+
+
+def find_home() -> Home:
+    """The folder of LATLOOP_HOME, or the user's data folder."""
+    from latloop.home import Home  # noqa: PLC0415  # keeps `--help` fast
+
+    chosen = os.environ.get("LATLOOP_HOME")
+    if chosen:
+        return Home(Path(chosen).expanduser())
+    from platformdirs import user_data_path  # noqa: PLC0415
+
+    return Home(user_data_path("latloop"))
+
+
+def workbench(
+    device: str, store: str | None, devices: Path | None
+) -> AbstractContextManager[Workbench]:
+    """Open a device by name, as the shared options say."""
+    from latloop.workbench import open_workbench  # noqa: PLC0415  # keeps `--help` fast
+
+    return open_workbench(find_home(), device, store, devices)

@@ -1,0 +1,30 @@
+"""Is a device fit to be measured on now?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from devices.health import Health
+from devices.health import check as check_health
+from latloop.workbench import Workbench
+from profiler.bench import StageProgress, canary_kernel, link, quiet
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceCheck:
+    """The findings on a device, and its clock's smallest step in ns, read by its own runner."""
+
+    health: Health
+    tick_ns: int
+
+
+def check(workbench: Workbench, progress: StageProgress = quiet) -> DeviceCheck:
+    """Start the runner on the device, and read what would disturb measurements."""
+    progress("check", 0, 2)
+    executable = link(workbench.bench, [canary_kernel(workbench.bench)])
+    with workbench.device.start(executable) as runner:
+        tick_ns = runner.description.tick_ns
+    progress("check", 1, 2)
+    health = check_health(workbench.device.measuring_core, tick_ns, workbench.device.root)
+    progress("check", 2, 2)
+    return DeviceCheck(health, tick_ns)

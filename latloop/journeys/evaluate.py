@@ -1,0 +1,136 @@
+"""Judge a device's model on networks that were never measured before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from costmodel.evaluate import Evaluation, LearningPoint, learn_curve
+from costmodel.evaluate import evaluate as judge
+from latloop.journeys.fit import NETWORK_PURPOSES, fit_rows, training_data
+from latloop.workbench import Workbench
+from profiler.bench import StageProgress, quiet, time_networks, tune
+from profiler.measurement import NetworkLatency
+from profiler.network import Network
+from searchspace.space import SearchSpace
+
+N_ROUNDS = 3
+#: Parts of the measurements whose models make the learning curve.
+LEARNING_SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)
+_SEED = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Errors of the model on fresh networks, and the networks themselves.
+
+    Attributes:
+        evaluation: By family, with baselines.
+        learning: The model's error against how much was measured.
+        test: The fresh networks.
+    """
+
+    evaluation: Evaluation
+    learning: tuple[LearningPoint, ...]
+    test: tuple[NetworkLatency, ...]
+
+
+def evaluate(
+    workbench: Workbench,
+    spaces: Sequence[SearchSpace],
+    n_networks: int,
+    progress: StageProgress = quiet,
+) -> Judgement:
+    """Measure networks that nobody measured, and compare with what was predicted of them.
+
+    The networks are drawn uniformly from each space. What they and their operators cost is kept
+    for judging and never learned from, so that a second evaluation is as honest as the first.
+
+    Raises:
+        NoModelError: no model was fitted yet.
+        ValueError: n_networks below 2.
+    """
+    if n_networks < 2:
+        raise ValueError(f"n_networks must be >= 2, got {n_networks}")
+    model = workbench.load_model()
+    operators, networks = training_data(workbench)
+    fresh = [network for space in spaces for network in draw_fresh(workbench, space, n_networks)]
+    rng = np.random.default_rng()
+    tune(workbench.bench, [op for n in fresh for op in n.operators], "evaluate", rng, progress)
+    time_networks(workbench.bench, fresh, "evaluate", N_ROUNDS, rng, progress)
+    names = {network.name for network in fresh}
+    rows = workbench.store.network_latencies(workbench.device_id, {"evaluate"})
+    test = tuple(row for row in rows if row.name in names)
+    progress("judge", 0, 2)
+    fixed = np.random.default_rng(_SEED)
+    evaluation = judge(model, operators, networks, test, fixed)
+    progress("judge", 1, 2)
+    learning = learn_curve(
+        lambda some, whole: fit_rows(workbench, some, whole),
+        operators,
+        networks,
+        test,
+        LEARNING_SHARES,
+        fixed,
+    )
+    progress("judge", 2, 2)
+    return Judgement(evaluation, learning, test)
+
+
+def draw_fresh(workbench: Workbench, space: SearchSpace, n_networks: int) -> list[Network]:
+    """Networks that no model of this device has seen, the same each time while none is added."""
+    rows = workbench.store.network_latencies(workbench.device_id, NETWORK_PURPOSES)
+    seen = {row.name for row in rows}
+    rng = np.random.default_rng(_SEED)
+    fresh: dict[str, Network] = {}
+    for _ in range(100 * n_networks):
+        network = space.lower(space.sample(rng))
+        if network.name not in seen:
+            fresh.setdefault(network.name, network)
+        if len(fresh) == n_networks:
+            break
+    return list(fresh.values())
+
+
+def describe(evaluation: Evaluation) -> dict[str, object]:
+    """The evaluation as the command line's JSON."""
+    return {
+        "families": {name: asdict(errors) for name, errors in evaluation.families},
+        "baselines": {
+            name: {family: asdict(errors) for family, errors in families}
+            for name, families in evaluation.baselines
+        },
+    }
+
+
+def keep(judgement: Judgement, path: Path) -> None:
+    """Keep an evaluation for reports."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    document = describe(judgement.evaluation) | {
+        "learning": [asdict(point) for point in judgement.learning],
+        "networks": [row.name for row in judgement.test],
+    }
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(document, indent=1) + "\n")
+    new.replace(path)
+
+
+def profiled_spaces(workbench: Workbench) -> tuple[str, ...]:
+    """Names of the spaces that the device was profiled for.
+
+    Raises:
+        ValueError: none was.
+    """
+    rows = workbench.store.network_latencies(workbench.device_id, {"profile"})
+    names = tuple(dict.fromkeys(row.family for row in rows))
+    if not names:
+        name = workbench.device.name
+        raise ValueError(
+            f"device {name} has no profile yet; run `latloop profile {name} --space "
+            f"nas_bench_macro` and `latloop fit {name}` first"
+        )
+    return names

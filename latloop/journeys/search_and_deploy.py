@@ -1,0 +1,101 @@
+"""From a limit to a folder: search, prove, deploy."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from latloop.journeys.deploy import Verdict, deploy
+from latloop.journeys.search import Found, search
+from latloop.workbench import Workbench
+from profiler.bench import StageProgress, quiet
+from searchspace.accuracy import AccuracySource
+from searchspace.constraint import LatencyLimit
+from searchspace.space import SearchSpace
+
+
+#: Beside the deployment: how its subnet was found.
+SEARCH_FILE = "search.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A search and the deployment of what it found."""
+
+    found: Found
+    verdict: Verdict
+
+
+def search_and_deploy(
+    workbench: Workbench,
+    space: SearchSpace,
+    accuracy: AccuracySource,
+    limit: LatencyLimit,
+    seed: int,
+    folder: Path | None = None,
+    progress: StageProgress = quiet,
+) -> Outcome:
+    """Search under a limit and deploy the answer.
+
+    Raises:
+        NoModelError: the device has no model yet.
+        InfeasibleLimitError: no subnet known meets the limit.
+    """
+    model = workbench.load_model()
+    found = search(workbench, model, space, accuracy, limit, seed, progress)
+    candidate = found.answer.candidate
+    name = f"{space.name}:{candidate.text}"
+    target = folder or workbench.home.deployment(workbench.device.name, name)
+    verdict = deploy(
+        workbench, space, candidate.genome, target, limit.limit_us, seed, progress
+    )
+    outcome = Outcome(found, verdict)
+    keep_search(outcome, accuracy)
+    return outcome
+
+
+def describe(outcome: Outcome, accuracy: AccuracySource) -> dict[str, object]:
+    """The outcome as the command line's JSON; measured values are the deployment's."""
+    answer, measured = outcome.found.answer, outcome.verdict.measurement
+    return {
+        "space": outcome.found.result.space,
+        "subnet": answer.candidate.text,
+        "accuracy_percent": answer.candidate.accuracy_percent,
+        "accuracy_error_percent": accuracy.error_bound_percent,
+        "accuracy_source": accuracy.describe(),
+        "predicted_ms": answer.candidate.mean_us / 1e3,
+        "low_ms": answer.low_us / 1e3,
+        "high_ms": answer.high_us / 1e3,
+        "measured_ms": measured.latency_us / 1e3,
+        "measured_low_ms": measured.low_us / 1e3,
+        "measured_high_ms": measured.high_us / 1e3,
+        "meets_limit": outcome.verdict.meets_limit,
+        "outputs_agree": outcome.verdict.outputs.passes,
+        "max_output_error": outcome.verdict.outputs.max_error,
+        "n_measured": len(outcome.found.proofs),
+        "evaluations": outcome.found.result.n_evaluations,
+        "seconds": outcome.found.seconds,
+        "folder": str(outcome.verdict.deployment.folder),
+    }
+
+
+def keep_search(outcome: Outcome, accuracy: AccuracySource) -> None:
+    """Write how the subnet was found beside its deployment."""
+    result = outcome.found.result
+    document = describe(outcome, accuracy) | {
+        "device_id": outcome.verdict.deployment.device_id,
+        "limit_ms": result.limit.limit_us / 1e3,
+        "limit_confidence": result.limit.confidence,
+        "method": result.method,
+        "front": [
+            {
+                "subnet": candidate.text,
+                "latency_ms": candidate.mean_us / 1e3,
+                "accuracy_percent": candidate.accuracy_percent,
+            }
+            for candidate in result.front
+        ],
+    }
+    path = outcome.verdict.deployment.folder / SEARCH_FILE
+    path.write_text(json.dumps(document, indent=1) + "\n")

@@ -1,0 +1,104 @@
+"""A named device, opened with its store and builds: what every journey starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from costmodel.errors import ModelFolderError
+from costmodel.latency import LatencyModel
+from costmodel.persist import load_model
+from devices.board import Fingerprint
+from devices.inventory import open_device, read_inventory
+from devices.local import LocalDevice
+from latloop.home import Home
+from profiler.artifacts import ArtifactStore
+from profiler.bench import Bench, choose_schedule
+from profiler.build import compiler_versions
+from profiler.store import Store
+from profiler.target import target_of
+
+
+class NoModelError(RuntimeError):
+    """The device has no latency model yet: profile it and fit one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workbench:
+    """A device that is ready to be measured.
+
+    Attributes:
+        home: Where everything is kept.
+        device: Where code runs.
+        fingerprint: Its board and runtime, read when the workbench was opened.
+        bench: The same for the profiler.
+    """
+
+    home: Home
+    device: LocalDevice
+    fingerprint: Fingerprint
+    bench: Bench
+
+    @property
+    def store(self) -> Store:
+        """Measurements of all devices."""
+        return self.bench.store
+
+    @property
+    def device_id(self) -> str:
+        """Names board and runtime in the store."""
+        return self.bench.device_id
+
+    def load_model(self) -> LatencyModel:
+        """The latency model that was fitted last.
+
+        Raises:
+            NoModelError: there is none.
+            ModelFolderError: it is damaged or of a newer format.
+        """
+        folder = self.home.model(self.device_id)
+        if not folder.exists():
+            name = self.device.name
+            raise NoModelError(
+                f"device {name} has no latency model yet; run `latloop profile {name} --space "
+                f"nas_bench_macro` and then `latloop fit {name}`, or `latloop quickstart`"
+            )
+        try:
+            return load_model(folder, choose_schedule(self.bench))
+        except ModelFolderError as error:
+            raise ModelFolderError(f"{error}; run `latloop fit {self.device.name}`") from error
+
+
+@contextmanager
+def open_workbench(
+    home: Home,
+    device_name: str,
+    store_url: str | None = None,
+    devices_file: Path | None = None,
+) -> Iterator[Workbench]:
+    """Open a device by name; closes the store at the end.
+
+    Raises:
+        UnknownDeviceError: no device of that name.
+        InventoryError: the inventory file is wrong.
+        StoreError: the store cannot be used.
+        ArtifactError: the build cache cannot be used.
+    """
+    inventory = read_inventory(devices_file or home.inventory)
+    device = open_device(inventory.find(device_name), compiler_versions())
+    fingerprint = device.fingerprint()
+    if store_url is None:
+        home.folder.mkdir(parents=True, exist_ok=True)
+    with Store.open(store_url or home.store) as store:
+        store.register_device(fingerprint)
+        bench = Bench(
+            device=device,
+            device_id=fingerprint.device_id,
+            target=target_of(fingerprint.board, device.threads),
+            store=store,
+            artifacts=ArtifactStore(home.artifacts),
+            link_folder=home.link,
+        )
+        yield Workbench(home, device, fingerprint, bench)

@@ -1,0 +1,135 @@
+"""The latency of one whole network, proved by spaced sessions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from statistics import median
+
+from devices.device import Failure, TimingPlan
+from profiler.measure import Item, Progress, Sweep, has_moved, time_canary, time_once
+from profiler.statistics import (
+    UNUSABLE_FLAGS,
+    order_statistic_interval,
+    upper_bound_of_median,
+    visit_median_us,
+)
+from profiler.store import Visit
+
+#: Eleven sessions leave room for two disturbed ones: the upper 95 % bound of their median is the
+#: third largest, the 95 % interval reaches from the second to the tenth.
+N_SESSIONS = 11
+SPACING_S = 0.25
+CONFIDENCE = 0.95
+#: A session whose canary moved is made again; no more than so many in all.
+MAX_EXTRA_SESSIONS = 11
+SESSION_PLAN = TimingPlan(
+    warmup_ns=40_000_000,
+    min_block_ns=3_000_000,
+    n_blocks=25,
+    with_timestamps=False,
+    timeout_ms=60_000,
+)
+
+
+class NetworkFailedError(RuntimeError):
+    """The network did not run to its end on the device: the message says how it failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkMeasurement:
+    """A whole network's latency on a device.
+
+    Attributes:
+        latency_us: Median over the sessions' medians.
+        low_us, high_us: Distribution-free interval of that median.
+        confidence: What the interval reaches, at least 0.95 with six sessions or more.
+        upper_us: One-sided upper 95 % bound of the median: a limit is met when it is at or below.
+        session_us: The median of each session.
+        flags: Doubts about any session that was kept, each once.
+    """
+
+    latency_us: float
+    low_us: float
+    high_us: float
+    confidence: float
+    upper_us: float
+    session_us: tuple[float, ...]
+    flags: tuple[str, ...]
+
+    def meets(self, limit_us: float) -> bool:
+        """Whether the upper bound of the median is at or below the limit."""
+        return self.upper_us <= limit_us
+
+
+def measure_network(
+    item: Item,
+    sweep: Sweep,
+    progress: Progress = lambda done, total: None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> NetworkMeasurement:
+    """Time a program in spaced sessions, each a fresh process with the canary around it.
+
+    Args:
+        item: The program; its plan is replaced by `SESSION_PLAN`.
+        sweep: Where; `n_rounds` is the number of sessions.
+        progress: Called after each session.
+        sleep: Waits between sessions, in seconds.
+
+    Raises:
+        NetworkFailedError: a kernel crashed, hung or reported an error.
+        RunnerLostError: the device is gone.
+    """
+    item = replace(item, plan=SESSION_PLAN)
+    usual_us = median(_canary_us(sweep) for _ in range(5))
+    visits: list[Visit] = []
+    for index in range(sweep.n_rounds + MAX_EXTRA_SESSIONS):
+        visit, moved = _session(item, sweep, index, usual_us)
+        sweep.store.append([visit])
+        if isinstance(visit.outcome, Failure):
+            raise NetworkFailedError(
+                f"{item.subject} failed on the device: "
+                f"{visit.outcome.reason}: {visit.outcome.detail}"
+            )
+        visits.append(visit)
+        n_good = sum(UNUSABLE_FLAGS.isdisjoint(v.flags) for v in visits)
+        progress(min(n_good, sweep.n_rounds), sweep.n_rounds)
+        if n_good >= sweep.n_rounds:
+            break
+        sleep(SPACING_S * (2 if moved else 1))
+    return _summarize(visits, sweep.n_rounds)
+
+
+def _session(item: Item, sweep: Sweep, index: int, usual_us: float) -> tuple[Visit, bool]:
+    before_us = _canary_us(sweep)
+    visit = time_once(item, sweep, index)
+    moved = any(has_moved(us, usual_us) for us in (before_us, _canary_us(sweep)))
+    return (replace(visit, flags=(*visit.flags, "canary_moved")) if moved else visit), moved
+
+
+def _canary_us(sweep: Sweep) -> float:
+    latency_us = time_canary(sweep)
+    if latency_us is None:
+        raise NetworkFailedError("the canary failed; run `latloop device check`")
+    return latency_us
+
+
+def _summarize(visits: list[Visit], n_sessions: int) -> NetworkMeasurement:
+    """Sessions without a disturbance where there are enough of them, else all."""
+    good = [visit for visit in visits if UNUSABLE_FLAGS.isdisjoint(visit.flags)]
+    kept = good if len(good) >= n_sessions else visits
+    session_us = []
+    for visit in kept:
+        assert not isinstance(visit.outcome, Failure)
+        session_us.append(visit_median_us(visit.outcome.block_ns, visit.outcome.n_repeats))
+    interval = order_statistic_interval(session_us, CONFIDENCE)
+    return NetworkMeasurement(
+        latency_us=median(session_us),
+        low_us=interval.low,
+        high_us=interval.high,
+        confidence=interval.confidence,
+        upper_us=upper_bound_of_median(session_us, CONFIDENCE).value,
+        session_us=tuple(session_us),
+        flags=tuple(sorted({flag for visit in kept for flag in visit.flags})),
+    )

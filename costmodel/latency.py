@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,10 +45,10 @@ class LatencyModel:
     device_id: str
     target: Target
     roofline: Roofline
-    operators: OperatorModel
-    networks: NetworkPosterior
-    calibration: Calibration
-    measured: tuple[Operator, ...]
+    operators: OperatorModel = field(repr=False)
+    networks: NetworkPosterior = field(repr=False)
+    calibration: Calibration = field(repr=False)
+    measured: tuple[Operator, ...] = field(repr=False)
     n_networks: int
     choose_schedule: ChooseSchedule
 

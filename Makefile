@@ -1,0 +1,45 @@
+# The recipes of Latloop; continuous integration runs the same ones.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test check bench clean
+
+help:
+	@echo "make demo   set up, then profile this machine, search, deploy and prove a network"
+	@echo "make test   set up, then run the tests"
+	@echo "make check  set up, then lint, format, types and the import contract"
+	@echo "make bench  set up, then measure what the README states (resumable)"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Latloop needs Python 3.11 or newer; try: make PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+	  || { rm -rf $(VENV); echo "Python's venv module is missing (Debian: package python3-venv)"; exit 1; }
+
+$(VENV)/runtime.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@ $(VENV)/runtime.stamp
+
+demo: $(VENV)/runtime.stamp
+	$(BIN)/latloop quickstart
+
+test: $(VENV)/dev.stamp
+	LATLOOP_TEST_CACHE=$(CURDIR)/.test-cache $(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: $(VENV)/dev.stamp
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/dev.stamp
+	$(BIN)/python benchmarks/evaluate.py
+	$(BIN)/python benchmarks/limits.py
+
+clean:
+	rm -rf $(VENV) .test-cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -77,33 +77,20 @@ class LatencyModel:
             UnknownOperatorError: a network holds a kind of operator that was never measured.
         """
         _check(operators, networks)
-        measured = tuple(row.operator for row in operators)
-        features = np.array([compute_features(r.operator, target, r.schedule) for r in operators])
-        labels = label_operators(operators, features)
-        roofline = fit_roofline(measured, np.exp(labels.log_us))
-        model, folds = fit_operators(measured, features, labels.log_us, roofline, rng)
-        own = OperatorPrior(
-            measured,
-            np.exp(labels.log_us),
-            np.diag(np.hypot(labels.log_sd, _LEAST_LABEL_SD) ** 2),
-        )
-        others = _others(measured, (op for row in networks for op in row.operators))
+        own, features = _label(operators, target)
+        roofline = fit_roofline(own.operators, own.mean_us)
+        model, folds = fit_operators(own.operators, features, np.log(own.mean_us), roofline, rng)
+        others = _others(own.operators, (op for row in networks for op in row.operators))
         prior = _join(own, predict_prior(model, others, target, choose_schedule))
         counts = count_columns(networks, prior.operators)
         latency_us = np.array([row.latency_us for row in networks])
         posterior, left_out = fit_networks(prior, counts, latency_us)
         calibration = calibrate(left_out, counts, own.mean_us, folds)
+        known, n_networks = own.operators, len(networks)
         return cls(
-            device_id=device_id,
-            target=target,
-            roofline=roofline,
-            operators=model,
-            networks=posterior,
-            calibration=calibration,
-            measured=measured,
-            n_networks=len(networks),
-            choose_schedule=choose_schedule,
-        )
+            device_id, target, roofline, model, posterior, calibration, known, n_networks,
+            choose_schedule,
+        )  # fmt: skip
 
     @property
     def fixed_us(self) -> float:
@@ -154,6 +141,17 @@ class LatencyModel:
         new = _others(self.networks.prior.operators, operators)
         prior = predict_prior(self.operators, new, self.target, self.choose_schedule)
         return self.networks.price(operators, prior)
+
+
+def _label(
+    measured: Sequence[OperatorLatency], target: Target
+) -> tuple[OperatorPrior, NDArray[np.float64]]:
+    """Measured operators with their latencies in place, and their features."""
+    features = np.array([compute_features(r.operator, target, r.schedule) for r in measured])
+    labels = label_operators(measured, features)
+    variance = np.hypot(labels.log_sd, _LEAST_LABEL_SD) ** 2
+    operators = tuple(row.operator for row in measured)
+    return OperatorPrior(operators, np.exp(labels.log_us), np.diag(variance)), features
 
 
 def predict_prior(

@@ -1,0 +1,1 @@
+"""Hardware-in-the-loop latency profiling, cost modelling and search: the application."""

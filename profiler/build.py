@@ -61,6 +61,10 @@ class CompilerLostError(RuntimeError):
     """The compiler process cannot be started or died again and again: stop and repair it."""
 
 
+def unheard(done: int, total: int) -> None:  # a Progress
+    """Report progress to nobody."""
+
+
 @cache
 def compiler_versions() -> tuple[tuple[str, str], ...]:
     """(component, version) pairs of everything that decides what code is made."""
@@ -76,7 +80,7 @@ def build_kernels(
     requests: Sequence[tuple[Operator, Schedule]],
     target: Target,
     artifacts: ArtifactStore,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = unheard,
 ) -> tuple[Kernel | BuildFailure, ...]:
     """Compile what the cache does not hold, in as many processes as there are cores.
 
@@ -113,7 +117,7 @@ def build_kernels(
                     operator, schedule = requests[index]
                     results[index] = compiler.compile(operator, schedule, target, artifacts)
                     progress(n_missing - missing.qsize(), n_missing)
-        except BaseException as error:  # noqa: BLE001  # raised again in the caller's thread
+        except BaseException as error:  # raised again in the caller's thread
             errors.append(error)
             stop.set()
 

@@ -170,7 +170,9 @@ def read_deployment(folder: Path) -> Deployment:
             outputs=document["outputs"],
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise DeploymentError(f"{folder / PROGRAM_FILE} is damaged ({error}): deploy again") from error
+        raise DeploymentError(
+            f"{folder / PROGRAM_FILE} is damaged ({error}): deploy again"
+        ) from error
 
 
 def read_report(folder: Path) -> dict[str, Any]:
@@ -221,9 +223,7 @@ def compare_outputs(reference: Sequence[Array], others: Sequence[Sequence[Array]
         for other in others
         for array, expected in zip(other, reference, strict=True)
     ]
-    differences = [
-        _relative(a, b) for i, a in enumerate(reference) for b in reference[i + 1 :]
-    ]
+    differences = [_relative(a, b) for i, a in enumerate(reference) for b in reference[i + 1 :]]
     return OutputCheck(max(errors), min(differences), len(reference))
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
 
 from devices.device import Conditions, Failure, Runner, Timing, TimingPlan, Workload
+from profiler.build import Progress, unheard
 from profiler.statistics import visit_median_us
 from profiler.store import Purpose, RoundKey, Store, SubjectKind, Visit
 
@@ -42,8 +43,6 @@ STOLEN_TOLERANCE = 0.02
 MAX_REPEATS = 2
 _BLOCK_S = 1.0  # visits are written to the store, and the canary asked, this often
 _TICKS_PER_S = 100  # unit of /proc/stat, USER_HZ
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +95,7 @@ class Sweep:
             raise ValueError(f"n_rounds must be >= 1, got {self.n_rounds}")
 
 
-def measure(
-    items: Sequence[Item], sweep: Sweep, progress: Progress = lambda done, total: None
-) -> None:
+def measure(items: Sequence[Item], sweep: Sweep, progress: Progress = unheard) -> None:
     """Visit every item once a round, skipping what the store already has.
 
     Every visit goes to the store, failures and doubtful ones too; an item that failed is not

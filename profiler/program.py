@@ -99,7 +99,9 @@ def assemble(network: Network, kernels: Mapping[Operator, Kernel]) -> Program:
             activation(call.output, shapes[-1]),
         ]
         calls.append(KernelCall(kernel.name, tuple(arguments)))
-    shapes_by_name = dict(network.inputs) | {c.output: c.operator.output_shape for c in network.calls}
+    shapes_by_name = dict(network.inputs) | {
+        c.output: c.operator.output_shape for c in network.calls
+    }
     inputs = {name: activation(name, shape) for name, shape in network.inputs}
     outputs = {name: activation(name, shapes_by_name[name]) for name in network.outputs}
     workload = Workload(tuple(tensors.all), tuple(calls), plan.arena_bytes, weight_bytes)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from devices.device import Failure, TimingPlan
-from profiler.measure import Item, Progress, Sweep, has_moved, time_canary, time_once
+from profiler.build import Progress, unheard
+from profiler.measure import Item, Sweep, has_moved, time_canary, time_once
 from profiler.statistics import (
     UNUSABLE_FLAGS,
     order_statistic_interval,
@@ -66,7 +67,7 @@ class NetworkMeasurement:
 def measure_network(
     item: Item,
     sweep: Sweep,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = unheard,
     sleep: Callable[[float], None] = time.sleep,
 ) -> NetworkMeasurement:
     """Time a program in spaced sessions, each a fresh process with the canary around it.

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtri
 
 _LATENCY: Final = re.compile(r"\s*(\S+?)\s*(us|µs|ms|s)\s*", re.IGNORECASE)
 _US_PER_UNIT: Final = {"us": 1.0, "µs": 1.0, "ms": 1e3, "s": 1e6}
@@ -61,7 +61,7 @@ class LatencyLimit:
     @property
     def z(self) -> float:
         """The normal quantile of the confidence."""
-        return float(norm.ppf(self.confidence))
+        return float(ndtri(self.confidence))
 
     def upper_us(
         self, mean_us: NDArray[np.float64], sigma_us: NDArray[np.float64]

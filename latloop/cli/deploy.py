@@ -37,9 +37,7 @@ def deploy(
     subject = resolve_model(model)
     with options.workbench(device, store, devices) as bench, output.progress_bars() as progress:
         target = folder or bench.home.deployment(device, subject.network.name)
-        verdict = journey(
-            bench, subject.space, subject.genome, target, limit_us, seed, progress
-        )
+        verdict = journey(bench, subject.space, subject.genome, target, limit_us, seed, progress)
     output.print_verdict(verdict, device, as_json=as_json)
     if verdict.meets_limit is False or not verdict.outputs.passes:
         raise typer.Exit(ANSWER_IS_NO)

@@ -49,9 +49,7 @@ def main() -> None:
     try:
         app()
     except KeyboardInterrupt:
-        typer.echo(
-            "\nstopped; what was measured is kept: run the same command to go on", err=True
-        )
+        typer.echo("\nstopped; what was measured is kept: run the same command to go on", err=True)
         raise SystemExit(130) from None
     except Exception as error:
         code = exit_code_of(error)

@@ -12,9 +12,9 @@ from latloop.cli import options, output
 
 def report(
     device: options.DeviceName,
-    out: Annotated[
-        Path, typer.Option("--output", help="The HTML file to write.")
-    ] = Path("latloop-report.html"),
+    out: Annotated[Path, typer.Option("--output", help="The HTML file to write.")] = Path(
+        "latloop-report.html"
+    ),
     folder: Annotated[
         Path | None, typer.Option(help="The deployment to show; by default the newest search's.")
     ] = None,

@@ -1,0 +1,1 @@
+"""What a person wants done, from beginning to end."""

@@ -1,4 +1,4 @@
-"""Is a device fit to be measured on now?"""
+"""Say whether a device is fit to be measured on now."""
 
 from __future__ import annotations
 

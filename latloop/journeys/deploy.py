@@ -71,7 +71,8 @@ def deploy(
 
     Args:
         workbench: The device.
-        space, genome: The subnet.
+        space: Where the subnet comes from.
+        genome: The subnet.
         folder: Made if missing; an earlier deployment there is replaced.
         limit_us: What it must meet, in microseconds.
         seed: Draws weights and the inputs that outputs are compared on.

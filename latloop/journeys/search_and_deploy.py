@@ -14,7 +14,6 @@ from searchspace.accuracy import AccuracySource
 from searchspace.constraint import LatencyLimit
 from searchspace.space import SearchSpace
 
-
 #: Beside the deployment: how its subnet was found.
 SEARCH_FILE = "search.json"
 
@@ -47,9 +46,7 @@ def search_and_deploy(
     candidate = found.answer.candidate
     name = f"{space.name}:{candidate.text}"
     target = folder or workbench.home.deployment(workbench.device.name, name)
-    verdict = deploy(
-        workbench, space, candidate.genome, target, limit.limit_us, seed, progress
-    )
+    verdict = deploy(workbench, space, candidate.genome, target, limit.limit_us, seed, progress)
     outcome = Outcome(found, verdict)
     keep_search(outcome, accuracy)
     return outcome

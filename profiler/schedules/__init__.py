@@ -1,0 +1,1 @@
+"""How an operator's loops are laid out for a target."""

@@ -31,5 +31,7 @@ def scheduled(operator: Operator, schedule: Schedule, target: Target) -> tvm.tir
     elif schedule.rule == elementwise.ELEMENTWISE_RULE:
         elementwise.apply_elementwise(schedule, sch, target)
     else:
-        raise ValueError(f"schedule rule must be one that this version knows, got {schedule.rule!r}")
+        raise ValueError(
+            f"schedule rule must be one that this version knows, got {schedule.rule!r}"
+        )
     return sch.mod["main"]

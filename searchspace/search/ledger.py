@@ -33,7 +33,7 @@ class LatencyEstimates(Protocol):
 class LatencyPredictor(Protocol):
     """Prices many networks at once; the columns of one space are always the same tuple."""
 
-    def predict(self, counts: OperatorCounts) -> LatencyEstimates:
+    def __call__(self, counts: OperatorCounts, /) -> LatencyEstimates:
         """Predict each network's latency."""
         ...
 
@@ -142,7 +142,7 @@ class Ledger:
     def evaluate(self, genomes: Genomes, *, with_all_accuracies: bool = False) -> Evaluation:
         """Price the rows that are new; returns those alone, as `unseen` orders them."""
         fresh = self.unseen(genomes)
-        estimates = self._latency.predict(self.space.counts(fresh))
+        estimates = self._latency(self.space.counts(fresh))
         mean_us = np.asarray(estimates.mean_us, dtype=np.float64)
         sigma_us = np.asarray(estimates.sigma_us, dtype=np.float64)
         is_feasible = self.limit.is_met(mean_us, sigma_us)

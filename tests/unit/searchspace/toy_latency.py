@@ -39,7 +39,7 @@ class ToyLatency:
         self._columns: tuple[Operator, ...] = ()
         self._prices = np.zeros(0)
 
-    def predict(self, counts: OperatorCounts) -> Estimates:
+    def __call__(self, counts: OperatorCounts) -> Estimates:
         if self._columns is not counts.operators:
             self._columns = counts.operators
             self._prices = np.array([operator_us(operator) for operator in counts.operators])

@@ -29,7 +29,8 @@ demo: $(VENV)/runtime.stamp
 	$(BIN)/latloop quickstart
 
 test: $(VENV)/dev.stamp
-	LATLOOP_TEST_CACHE=$(CURDIR)/.test-cache $(BIN)/python -m pytest -n 2 --dist worksteal
+	LATLOOP_TEST_CACHE=$(CURDIR)/.test-cache OPENBLAS_NUM_THREADS=1 \
+	  $(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check

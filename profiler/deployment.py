@@ -1,4 +1,4 @@
-"""A folder that holds a network ready for a device: model.onnx, the program, weights, report.json."""
+"""A folder with a network ready for a device: model.onnx, the program, weights, a report."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from devices.device import Device, Failure
+from devices.device import Device, Failure, TimingPlan
 from profiler.artifacts import ArtifactStore
 from profiler.build import BuildFailure, Kernel, build_kernels, object_files
 from profiler.link import link_executable
@@ -93,11 +93,12 @@ def time_networks(
     n_rounds: int,
     rng: np.random.Generator,
     progress: StageProgress = quiet,
+    plan: TimingPlan = NETWORK_PLAN,
 ) -> None:
     """Time whole networks as programs of the best kernels known, in shuffled rounds."""
     operators = dict.fromkeys(op for network in networks for op in network.operators)
     kernels = best_kernels(bench, list(operators), progress)
-    items = [network_item(assemble(network, kernels)) for network in networks]
+    items = [network_item(assemble(network, kernels), plan) for network in networks]
     _visit(
         bench, list(kernels.values()), items, purpose, n_rounds, rng,
         lambda done, n: progress("time networks", done, n),
@@ -156,8 +157,8 @@ def operator_item(kernel: Kernel) -> Item:
     )
 
 
-def network_item(program: Program) -> Item:
-    """A whole program, timed with and without timestamps between its calls."""
+def network_item(program: Program, plan: TimingPlan = NETWORK_PLAN) -> Item:
+    """A whole program; the usual plan times it with and without timestamps between its calls."""
     return Item(
         subject_kind="network",
         subject=program.network.name,
@@ -165,7 +166,7 @@ def network_item(program: Program) -> Item:
         schedule="",
         operators=tuple(operator.key for operator in program.network.operators),
         workload=program.workload,
-        plan=NETWORK_PLAN,
+        plan=plan,
     )
 
 

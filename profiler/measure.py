@@ -29,12 +29,14 @@ OPERATOR_PLAN = TimingPlan(
 )
 #: Longer visits for whole networks, with timestamps between calls after each block.
 NETWORK_PLAN = TimingPlan(
-    warmup_ns=30_000_000,
+    warmup_ns=20_000_000,
     min_block_ns=3_000_000,
-    n_blocks=15,
+    n_blocks=9,
     with_timestamps=True,
     timeout_ms=60_000,
 )
+#: The same without timestamps, where only the whole matters.
+WHOLE_PLAN = replace(NETWORK_PLAN, with_timestamps=False)
 #: A canary that moves further than this from its median marks the visits around it.
 CANARY_TOLERANCE = 0.05
 #: A visit during which a hypervisor took more than this share of the time is marked.

@@ -14,11 +14,13 @@ from costmodel.evaluate import evaluate as judge
 from latloop.journeys.fit import NETWORK_PURPOSES, fit_rows, training_data
 from latloop.workbench import Workbench
 from profiler.bench import StageProgress, quiet, time_networks, tune
+from profiler.measure import WHOLE_PLAN
 from profiler.measurement import NetworkLatency
 from profiler.network import Network
 from searchspace.space import SearchSpace
 
-N_ROUNDS = 3
+#: Visits to each network: the truth must be steadier than the predictions that it judges.
+N_ROUNDS = 9
 #: Parts of the measurements whose models make the learning curve.
 LEARNING_SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)
 _SEED = 7
@@ -61,7 +63,7 @@ def evaluate(
     fresh = [network for space in spaces for network in draw_fresh(workbench, space, n_networks)]
     rng = np.random.default_rng()
     tune(workbench.bench, [op for n in fresh for op in n.operators], "evaluate", rng, progress)
-    time_networks(workbench.bench, fresh, "evaluate", N_ROUNDS, rng, progress)
+    time_networks(workbench.bench, fresh, "evaluate", N_ROUNDS, rng, progress, WHOLE_PLAN)
     names = {network.name for network in fresh}
     rows = workbench.store.network_latencies(workbench.device_id, {"evaluate"})
     test = tuple(row for row in rows if row.name in names)

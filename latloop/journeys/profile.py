@@ -12,7 +12,7 @@ from searchspace.design import choose_design
 from searchspace.space import SearchSpace
 
 #: Visits to each whole network, each a fresh process.
-N_ROUNDS = 3
+N_ROUNDS = 5
 #: Spaces with more operators than this are measured in part.
 LARGE_SPACE_OPERATORS = 100
 

@@ -24,9 +24,10 @@ SHARED: Final = ("fixed", "scale", "call", "weights", "activations")
 N_SHARED: Final = len(SHARED) + len(KINDS)
 _NAMES: Final = (*SHARED, "kind", "operator", "noise", "floor")
 # Prior medians and log-spreads of the standard deviations: fixed cost and cost of a call as
-# shares of the median network and operator, rates as shares of the latency if all bytes were
-# like the median network's, others relative; noise relative, its floor a share of the median.
-_PRIOR_LOG: Final = np.log([0.03, 0.05, 0.03, 0.02, 0.02, 0.02, 1.0, 0.008, 0.003])
+# shares of the fastest network and the median operator, rates as shares of the latency if all
+# bytes were like the median network's, others relative; noise relative, its floor a share of the
+# fastest network.
+_PRIOR_LOG: Final = np.log([0.01, 0.05, 0.03, 0.02, 0.02, 0.02, 1.0, 0.008, 0.003])
 _PRIOR_LOG_SD: Final = np.array([1.0, 0.7, 0.8, 0.8, 0.8, 0.7, 0.5, 0.6, 0.8])
 #: Without a single network nothing bounds the distance between a sum and a whole.
 _SCALE_WITHOUT_NETWORKS: Final = 0.10
@@ -205,7 +206,7 @@ def fit_networks(
         # One memory layout, so that arrays read back from a file give the same last bits.
         np.ascontiguousarray(covariance - gain @ design @ covariance),
         float(np.exp(log_sds[7])),
-        float(np.exp(log_sds[8])) * float(np.median(latency_us) if len(latency_us) else 0.0),
+        float(np.exp(log_sds[8])) * float(latency_us.min() if len(latency_us) else 0.0),
     )
     # Eq. 5.12, Rasmussen and Williams 2006: leave-one-out without refitting.
     diagonal = np.diag(inverse)
@@ -244,8 +245,9 @@ def _scales(
     totals = counts @ design if len(latency_us) else design.sum(axis=0, keepdims=True)
     typical = np.maximum(np.median(totals, axis=0), 1e-9)
     call_us = float(np.median(prior.mean_us)) if len(prior.mean_us) else 1.0
+    fastest_us = float(latency_us.min()) if len(latency_us) else typical_us
     rates = [typical_us / max(typical[3], 1.0), typical_us / max(typical[4], 1.0)]
-    return np.array([typical_us, 1.0, call_us, *rates, *np.ones(len(KINDS))])
+    return np.array([fastest_us, 1.0, call_us, *rates, *np.ones(len(KINDS))])
 
 
 def _gram_parts(

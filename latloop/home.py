@@ -52,3 +52,10 @@ class Home:
     def deployment(self, device: str, name: str) -> Path:
         """Where a network is deployed unless a folder is given."""
         return self.folder / "deployments" / device / name.replace(":", "-")
+
+
+def default_home() -> Home:
+    """The user's data folder."""
+    from platformdirs import user_data_path  # noqa: PLC0415  # keeps `latloop --help` fast
+
+    return Home(user_data_path("latloop"))

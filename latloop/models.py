@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from profiler.deployment import PROGRAM_FILE, Deployment, read_deployment
+from profiler.deployment import Deployment, read_deployment
 from profiler.network import Network
 from searchspace.genes import Genome
 from searchspace.space import SearchSpace, parse_subnet
@@ -41,7 +42,7 @@ def resolve_model(text: str) -> Subject:
         ValueError: a malformed genome.
     """
     path = Path(text)
-    if path.is_dir() or (path / PROGRAM_FILE).exists():
+    if os.path.isdir(text):  # noqa: PTH112  # Path.is_dir raises for a name that is too long
         deployment = read_deployment(path)
         space, genome = parse_subnet(deployment.network)
         return Subject(space.lower(genome), space, genome, deployment)

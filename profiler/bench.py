@@ -11,21 +11,20 @@ import numpy as np
 from devices.device import Device, Failure, TimingPlan
 from profiler.artifacts import ArtifactStore
 from profiler.build import BuildFailure, Kernel, build_kernels, object_files
-from profiler.link import link_executable
+from profiler.canary import CANARY, CANARY_PLAN
+from profiler.link import link_executable, reported_disk
 from profiler.measure import NETWORK_PLAN, OPERATOR_PLAN, Item, Sweep, measure
 from profiler.network import Network
 from profiler.operator import Operator
 from profiler.program import Program, alone, assemble
 from profiler.schedules.schedule import Schedule
 from profiler.schedules.space import candidates, default_schedule
-from profiler.store import Purpose, Store, Visit
+from profiler.store import Purpose, RoundKey, Store, Visit
 from profiler.target import Target
 
 #: Called with what is being done, how much of it is done, and how much there is.
 StageProgress = Callable[[str, int, int], None]
 
-#: The frozen kernel that is timed beside everything else.
-CANARY = Operator("conv2d", (1, 20, 20, 80), 80, epilogue=("bias", "relu"))
 KERNELS_PER_EXECUTABLE = 256
 #: Every visit that may decide which kernel of an operator is the fastest.
 TUNING_PURPOSES: frozenset[Purpose] = frozenset({"tune", "evaluate", "measure"})
@@ -74,7 +73,12 @@ def tune(
     done = bench.store.rounds_done(bench.device_id, purpose)
     started = {key.subject for key in done}
     new = [op for op in dict.fromkeys(operators) if op not in known or op.key in started]
-    requests = [(op, schedule) for op in new for schedule in candidates(op, bench.target)]
+    requests = [
+        (op, schedule)
+        for op in new
+        for schedule in candidates(op, bench.target)
+        if _unbuilt_key(op, schedule) not in done
+    ]
     built = build_kernels(
         requests, bench.target, bench.artifacts, lambda done, n: progress("compile", done, n)
     )
@@ -139,8 +143,9 @@ def best_kernels(
 
 def link(bench: Bench, kernels: Sequence[Kernel]) -> Path:
     """Link kernels into one executable for the device."""
-    files = object_files(kernels, bench.artifacts, bench.link_folder / "objects")
-    return link_executable(files, bench.target, bench.link_folder)
+    with reported_disk(bench.link_folder):
+        files = object_files(kernels, bench.artifacts, bench.link_folder / "objects")
+        return link_executable(files, bench.target, bench.link_folder)
 
 
 def operator_item(kernel: Kernel) -> Item:
@@ -182,21 +187,33 @@ def _visit(
     done = bench.store.rounds_done(bench.device_id, purpose)
     if all(item.round_key(index) in done for item in items for index in range(n_rounds)):
         return
-    canary = canary_kernel(bench)
-    with bench.device.start(link(bench, [*kernels, canary])) as runner:
-        sweep = Sweep(
-            runner, operator_item(canary), bench.store, bench.device_id, purpose, n_rounds, rng
-        )
+    executable, canary = link_with_canary(bench, kernels)
+    with bench.device.start(executable) as runner:
+        sweep = Sweep(runner, canary, bench.store, bench.device_id, purpose, n_rounds, rng)
         measure(items, sweep, progress)
 
 
-def canary_kernel(bench: Bench) -> Kernel:
-    """The canary for a bench's target: always the first candidate schedule."""
-    request = (CANARY, default_schedule(CANARY, bench.target))
-    (kernel,) = build_kernels([request], bench.target, bench.artifacts)
-    if isinstance(kernel, BuildFailure):
-        raise NoKernelError(f"the canary does not compile: {kernel.detail}")
-    return kernel
+def canary_program(bench: Bench) -> Program:
+    """The canary for a bench's target: always of the first candidate schedules."""
+    requests = [(op, default_schedule(op, bench.target)) for op in CANARY.operators]
+    kernels = {}
+    for kernel in build_kernels(requests, bench.target, bench.artifacts):
+        if isinstance(kernel, BuildFailure):
+            raise NoKernelError(f"the canary does not compile: {kernel.detail}")
+        kernels[kernel.operator] = kernel
+    return assemble(CANARY, kernels)
+
+
+def link_with_canary(bench: Bench, kernels: Sequence[Kernel]) -> tuple[Path, Item]:
+    """Link kernels with the canary's; returns the executable, and the canary to visit."""
+    canary = canary_program(bench)
+    executable = link(bench, [*kernels, *canary.kernels])
+    return executable, network_item(canary, CANARY_PLAN)
+
+
+def _unbuilt_key(operator: Operator, schedule: Schedule) -> RoundKey:
+    """What the store calls a schedule that did not compile: it is not tried again."""
+    return RoundKey(operator.key, schedule.text, "", 0)
 
 
 def _record_build_failures(

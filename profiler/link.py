@@ -60,7 +60,7 @@ def link_executable(kernels: Mapping[str, Path], target: Target, cache_folder: P
     for name in kernels:
         if not _KERNEL_NAME.fullmatch(name):
             raise ValueError(f"a kernel's name must be letters, digits and _, got {name!r}")
-    with _reported_disk(cache_folder):
+    with reported_disk(cache_folder):
         runner = _compile_runner(_zig_target(target), cache_folder)
         objects = {name: kernels[name].read_bytes() for name in sorted(kernels)}
         digest = _digest(runner.name.encode(), *(part for item in objects.items() for part in item))
@@ -176,7 +176,8 @@ def _run_zig(arguments: list[str], zig_target: str, cache_folder: Path, work_fol
 
 
 @contextmanager
-def _reported_disk(cache_folder: Path) -> Iterator[None]:
+def reported_disk(cache_folder: Path) -> Iterator[None]:
+    """Turn the system's errors of a full disk into `NoDiskSpaceError`."""
     try:
         cache_folder.mkdir(parents=True, exist_ok=True)
         yield
@@ -186,6 +187,7 @@ def _reported_disk(cache_folder: Path) -> Iterator[None]:
         free_bytes = shutil.disk_usage(cache_folder).free if cache_folder.exists() else 0
         raise NoDiskSpaceError(
             error.errno,
-            f"no disk space for the build cache, {free_bytes} bytes are free",
+            f"no disk space for the build cache, {free_bytes} bytes are free; free some and run "
+            "again, or set LATLOOP_HOME to a larger disk",
             str(cache_folder),
         ) from error

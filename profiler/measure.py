@@ -10,12 +10,12 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from statistics import median
 
 import numpy as np
 
 from devices.device import Conditions, Failure, Runner, Timing, TimingPlan, Workload
 from profiler.build import Progress, unheard
+from profiler.canary import N_FIRST, N_REMEMBERED, CanaryWatch
 from profiler.statistics import visit_median_us
 from profiler.store import Purpose, RoundKey, Store, SubjectKind, Visit
 
@@ -37,13 +37,11 @@ NETWORK_PLAN = TimingPlan(
 )
 #: The same without timestamps, where only the whole matters.
 WHOLE_PLAN = replace(NETWORK_PLAN, with_timestamps=False)
-#: A canary that moves further than this from its median marks the visits around it.
-CANARY_TOLERANCE = 0.05
 #: A visit during which a hypervisor took more than this share of the time is marked.
 STOLEN_TOLERANCE = 0.02
 #: Visits between two canaries are made again this often at the most.
 MAX_REPEATS = 2
-_BLOCK_S = 1.0  # visits are written to the store, and the canary asked, this often
+_BLOCK_S = 0.3  # visits are written to the store, and the canary asked, this often
 _TICKS_PER_S = 100  # unit of /proc/stat, USER_HZ
 
 
@@ -101,7 +99,7 @@ def measure(items: Sequence[Item], sweep: Sweep, progress: Progress = unheard) -
     """Visit every item once a round, skipping what the store already has.
 
     Every visit goes to the store, failures and doubtful ones too; an item that failed is not
-    visited again. At most about one second of work is unwritten at any time.
+    visited again. Work is written to the store several times a second.
 
     Raises:
         RunnerLostError: the device is gone; what was measured is kept, run again to go on.
@@ -110,7 +108,7 @@ def measure(items: Sequence[Item], sweep: Sweep, progress: Progress = unheard) -
     done = sweep.store.rounds_done(sweep.device_id, sweep.purpose)
     total = len(items) * sweep.n_rounds
     failed: set[tuple[str, str, str]] = set()
-    canaries = deque[float](maxlen=50)
+    watch = watch_canary(sweep)
     finished = 0
     for round_index in range(sweep.n_rounds):
         waiting = [item for item in items if item.round_key(round_index) not in done]
@@ -120,7 +118,7 @@ def measure(items: Sequence[Item], sweep: Sweep, progress: Progress = unheard) -
         queue = deque(item for item in shuffled if _name(item) not in failed)
         finished += len(shuffled) - len(queue)
         while queue:
-            block = _visit_block(queue, sweep, round_index, canaries)
+            block = _visit_block(queue, sweep, round_index, watch)
             failed |= {_name(item) for item, visit in block if isinstance(visit.outcome, Failure)}
             finished += len(block)
             progress(finished, total)
@@ -131,23 +129,23 @@ def _name(item: Item) -> tuple[str, str, str]:
 
 
 def _visit_block(
-    queue: deque[Item], sweep: Sweep, round_index: int, canaries: deque[float]
+    queue: deque[Item], sweep: Sweep, round_index: int, watch: CanaryWatch
 ) -> list[tuple[Item, Visit]]:
-    """Visit items for about a second between two canaries; again while the canary moves."""
-    moved = _canary_moved(sweep, canaries)
+    """Visit items for a moment between two canaries; again while the canary moves."""
+    moved = watch.has_moved(time_canary(sweep))
     visits: list[tuple[Item, Visit]] = []
     end = time.monotonic() + _BLOCK_S
     while queue and (not visits or time.monotonic() < end):
         item = queue.popleft()
         visits.append((item, time_once(item, sweep, round_index)))
     for _ in range(MAX_REPEATS):
-        moved = _canary_moved(sweep, canaries) or moved
+        moved = watch.has_moved(time_canary(sweep)) or moved
         _keep(visits, sweep, moved=moved)
         if not moved:
             return visits
-        moved = _canary_moved(sweep, canaries)
+        moved = watch.has_moved(time_canary(sweep))
         visits = [(item, time_once(item, sweep, round_index)) for item, _ in visits]
-    _keep(visits, sweep, moved=_canary_moved(sweep, canaries) or moved)
+    _keep(visits, sweep, moved=watch.has_moved(time_canary(sweep)) or moved)
     return visits
 
 
@@ -174,15 +172,6 @@ def time_once(item: Item, sweep: Sweep, round_index: int) -> Visit:
     )
 
 
-def _canary_moved(sweep: Sweep, canaries: deque[float]) -> bool:
-    """Time the canary and say whether it left the neighbourhood of its usual latency."""
-    latency_us = time_canary(sweep)
-    if latency_us is None:
-        return True
-    canaries.append(latency_us)
-    return has_moved(latency_us, median(canaries))
-
-
 def time_canary(sweep: Sweep) -> float | None:
     """Time the canary and keep the visit; microseconds, or None when it failed."""
     visit = replace(time_once(sweep.canary, sweep, 0), purpose="canary")
@@ -192,9 +181,13 @@ def time_canary(sweep: Sweep) -> float | None:
     return visit_median_us(visit.outcome.block_ns, visit.outcome.n_repeats)
 
 
-def has_moved(latency_us: float, usual_us: float) -> bool:
-    """Whether a canary's latency is further from its usual one than the tolerance."""
-    return abs(latency_us - usual_us) > CANARY_TOLERANCE * usual_us
+def watch_canary(sweep: Sweep) -> CanaryWatch:
+    """Start from what the store remembers of the device; a new device is asked a few times."""
+    remembered = sweep.store.latest_us(sweep.device_id, "canary", N_REMEMBERED)
+    watch = CanaryWatch(remembered)
+    for _ in range(N_FIRST - len(remembered)):
+        watch.has_moved(time_canary(sweep))
+    return watch
 
 
 def quality_flags(timing: Timing) -> tuple[str, ...]:

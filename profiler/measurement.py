@@ -46,5 +46,8 @@ class NetworkLatency:
 
     @property
     def family(self) -> str:
-        """The space or file that the network comes from: its name up to the colon."""
-        return self.name.partition(":")[0]
+        """The space or file that the network comes from: its name up to the last colon.
+
+        A space may itself be `module:object`.
+        """
+        return self.name.rpartition(":")[0] or self.name

@@ -9,7 +9,8 @@ from statistics import median
 
 from devices.device import Failure, TimingPlan
 from profiler.build import Progress, unheard
-from profiler.measure import Item, Sweep, has_moved, time_canary, time_once
+from profiler.canary import CanaryWatch
+from profiler.measure import Item, Sweep, time_canary, time_once, watch_canary
 from profiler.statistics import (
     UNUSABLE_FLAGS,
     order_statistic_interval,
@@ -83,10 +84,10 @@ def measure_network(
         RunnerLostError: the device is gone.
     """
     item = replace(item, plan=SESSION_PLAN)
-    usual_us = median(_canary_us(sweep) for _ in range(5))
+    watch = watch_canary(sweep)
     visits: list[Visit] = []
     for index in range(sweep.n_rounds + MAX_EXTRA_SESSIONS):
-        visit, moved = _session(item, sweep, index, usual_us)
+        visit, moved = _session(item, sweep, index, watch)
         sweep.store.append([visit])
         if isinstance(visit.outcome, Failure):
             raise NetworkFailedError(
@@ -102,18 +103,11 @@ def measure_network(
     return _summarize(visits, sweep.n_rounds)
 
 
-def _session(item: Item, sweep: Sweep, index: int, usual_us: float) -> tuple[Visit, bool]:
-    before_us = _canary_us(sweep)
+def _session(item: Item, sweep: Sweep, index: int, watch: CanaryWatch) -> tuple[Visit, bool]:
+    before = watch.has_moved(time_canary(sweep))
     visit = time_once(item, sweep, index)
-    moved = any(has_moved(us, usual_us) for us in (before_us, _canary_us(sweep)))
+    moved = watch.has_moved(time_canary(sweep)) or before
     return (replace(visit, flags=(*visit.flags, "canary_moved")) if moved else visit), moved
-
-
-def _canary_us(sweep: Sweep) -> float:
-    latency_us = time_canary(sweep)
-    if latency_us is None:
-        raise NetworkFailedError("the canary failed; run `latloop device check`")
-    return latency_us
 
 
 def _summarize(visits: list[Visit], n_sessions: int) -> NetworkMeasurement:

@@ -200,6 +200,22 @@ class Store:
         with explained(self._url), self._engine.connect() as connection:
             return frozenset(RoundKey(*row) for row in connection.execute(query.distinct()))
 
+    def latest_us(self, device_id: str, purpose: Purpose, n: int) -> tuple[float, ...]:
+        """Medians of the last n visits of a purpose that did not fail, oldest first."""
+        query = (
+            select(_VISITS.n_repeats, _VISITS.block_ns)
+            .where(
+                _VISITS.device_id == device_id,
+                _VISITS.purpose == purpose,
+                _VISITS.block_ns.is_not(None),
+            )
+            .order_by(_VISITS.id.desc())
+            .limit(n)
+        )
+        with explained(self._url), self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        return tuple(visit_median_us(row.block_ns, row.n_repeats) for row in reversed(rows))
+
     def n_failures(self, device_id: str) -> int:
         """How many visits to a device failed."""
         query = select(func.count()).where(

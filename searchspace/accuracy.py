@@ -193,7 +193,7 @@ def load_accuracy(
     if source.lower().endswith(".csv") or Path(source).is_file():
         return read_csv_accuracy(space, Path(source))
     module_name, colon, attribute = source.partition(":")
-    if not (colon and module_name and attribute):
+    if not (colon and module_name and attribute) or module_name.startswith("."):
         raise UnknownAccuracyError(
             f"an accuracy source is a CSV file or module:function, got {source!r}"
         )

@@ -120,7 +120,7 @@ def load_space(name: str) -> SearchSpace:
     path = BUILT_IN.get(name, name)
     module_name, colon, attribute = path.partition(":")
     known = ", ".join(BUILT_IN)
-    if not colon or not module_name or not attribute:
+    if not colon or not module_name or not attribute or module_name.startswith("."):
         raise UnknownSpaceError(
             f"no search space is named {name!r}; known are {known}, or give module:object"
         )

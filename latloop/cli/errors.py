@@ -9,6 +9,7 @@ ANSWER_IS_NO: Final = 1
 WRONG_USAGE: Final = 2
 INCONCLUSIVE: Final = 20
 DEVICE_TROUBLE: Final = 21
+INTERRUPTED: Final = 130  # as a shell reports SIGINT
 
 #: Classes by name, because importing them all would make `latloop --help` slow. The first name
 #: found among an error's classes, most derived first, decides.
@@ -22,6 +23,7 @@ _CODES: Final = {
     "CompilerLostError": DEVICE_TROUBLE,
     "BuildCacheError": DEVICE_TROUBLE,
     "LinkError": DEVICE_TROUBLE,
+    "NoDiskSpaceError": DEVICE_TROUBLE,
     "ArtifactError": DEVICE_TROUBLE,
     "StoreFullError": DEVICE_TROUBLE,
     "StoreError": WRONG_USAGE,
@@ -31,6 +33,13 @@ _CODES: Final = {
     "UnknownOperatorError": WRONG_USAGE,
     "DeploymentError": WRONG_USAGE,
     "ValueError": WRONG_USAGE,
+    # Of the operating system, about a path that a person gave: these name it.
+    "FileExistsError": WRONG_USAGE,
+    "FileNotFoundError": WRONG_USAGE,
+    "IsADirectoryError": WRONG_USAGE,
+    "NotADirectoryError": WRONG_USAGE,
+    "PermissionError": WRONG_USAGE,
+    "OSError": DEVICE_TROUBLE,
 }
 
 

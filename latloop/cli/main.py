@@ -19,7 +19,7 @@ from latloop.cli import (
     table,
     verify,
 )
-from latloop.cli.errors import exit_code_of
+from latloop.cli.errors import INTERRUPTED, exit_code_of
 
 app = typer.Typer(
     help="Profile a device, learn what any network costs there, and find the best within a limit.",
@@ -48,9 +48,12 @@ def main() -> None:
     """Run the command line; an error becomes a message and an exit code."""
     try:
         app()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # Typer turns Ctrl-C into this exit code without a word.
+        if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
+            raise
         typer.echo("\nstopped; what was measured is kept: run the same command to go on", err=True)
-        raise SystemExit(130) from None
+        raise SystemExit(INTERRUPTED) from None
     except Exception as error:
         code = exit_code_of(error)
         if code is None:

@@ -48,14 +48,10 @@ AccuracyName = Annotated[
 
 def find_home() -> Home:
     """The folder of LATLOOP_HOME, or the user's data folder."""
-    from latloop.home import Home  # noqa: PLC0415  # keeps `--help` fast
+    from latloop.home import Home, default_home  # noqa: PLC0415  # keeps `--help` fast
 
     chosen = os.environ.get("LATLOOP_HOME")
-    if chosen:
-        return Home(Path(chosen).expanduser())
-    from platformdirs import user_data_path  # noqa: PLC0415
-
-    return Home(user_data_path("latloop"))
+    return Home(Path(chosen).expanduser()) if chosen else default_home()
 
 
 def workbench(

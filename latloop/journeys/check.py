@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from devices.health import Health
 from devices.health import check as check_health
 from latloop.workbench import Workbench
-from profiler.bench import StageProgress, canary_kernel, link, quiet
+from profiler.bench import StageProgress, link_with_canary, quiet
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class DeviceCheck:
 def check(workbench: Workbench, progress: StageProgress = quiet) -> DeviceCheck:
     """Start the runner on the device, and read what would disturb measurements."""
     progress("check", 0, 2)
-    executable = link(workbench.bench, [canary_kernel(workbench.bench)])
+    executable, _ = link_with_canary(workbench.bench, [])
     with workbench.device.start(executable) as runner:
         tick_ns = runner.description.tick_ns
     progress("check", 1, 2)

@@ -12,8 +12,16 @@ from numpy.typing import NDArray
 
 from latloop.journeys.measure import build_program
 from latloop.workbench import Workbench
-from profiler.bench import Bench, StageProgress, canary_kernel, link, operator_item, quiet
+from profiler.bench import (
+    Bench,
+    StageProgress,
+    canary_program,
+    link_with_canary,
+    network_item,
+    quiet,
+)
 from profiler.build import compiler_versions
+from profiler.canary import CANARY_PLAN
 from profiler.deployment import (
     MODEL_FILE,
     Deployment,
@@ -84,10 +92,11 @@ def deploy(
     progress("build", 1, 4)
     module = space.module(genome, rng)
     progress("build", 2, 4)
+    executable, _ = link_with_canary(workbench.bench, program.kernels)
     deployment = write_deployment(
         folder,
         program,
-        link(workbench.bench, [*program.kernels, canary_kernel(workbench.bench)]),
+        executable,
         space.weights(module),
         workbench.device_id,
     )
@@ -180,11 +189,11 @@ def _time(bench: Bench, deployment: Deployment, progress: StageProgress) -> Netw
         workload=deployment.workload,
         plan=NETWORK_PLAN,
     )
-    canary = canary_kernel(bench)
+    canary = network_item(canary_program(bench), CANARY_PLAN)
     with bench.device.start(deployment.executable) as runner:
         sweep = Sweep(
             runner=runner,
-            canary=operator_item(canary),
+            canary=canary,
             store=bench.store,
             device_id=bench.device_id,
             purpose="verify",

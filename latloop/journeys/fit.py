@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from costmodel.errors import TooFewMeasurementsError
 from costmodel.latency import LatencyModel
 from costmodel.persist import save_model
 from latloop.workbench import Workbench
@@ -35,7 +36,14 @@ def fit(workbench: Workbench) -> LatencyModel:
     Raises:
         TooFewMeasurementsError: nothing was measured on this device.
     """
-    model = fit_rows(workbench, *training_data(workbench))
+    operators, networks = training_data(workbench)
+    if not operators:
+        name = workbench.device.name
+        raise TooFewMeasurementsError(
+            f"nothing was measured on device {name} yet; run `latloop profile {name} --space "
+            "nas_bench_macro` first"
+        )
+    model = fit_rows(workbench, operators, networks)
     save_model(model, workbench.home.model(workbench.device_id), datetime.now(UTC))
     return model
 

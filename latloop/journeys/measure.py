@@ -9,10 +9,8 @@ from profiler.bench import (
     Bench,
     StageProgress,
     best_kernels,
-    canary_kernel,
-    link,
+    link_with_canary,
     network_item,
-    operator_item,
     quiet,
     tune,
 )
@@ -39,11 +37,11 @@ def measure_program(
     n_sessions: int = N_SESSIONS,
 ) -> NetworkMeasurement:
     """Time a program in spaced sessions; every session goes to the store."""
-    canary = canary_kernel(bench)
-    with bench.device.start(link(bench, [*program.kernels, canary])) as runner:
+    executable, canary = link_with_canary(bench, program.kernels)
+    with bench.device.start(executable) as runner:
         sweep = Sweep(
             runner=runner,
-            canary=operator_item(canary),
+            canary=canary,
             store=bench.store,
             device_id=bench.device_id,
             purpose=purpose,

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from profiler.network import Call, Network
+from profiler.network import Network
+from profiler.operator import Operator
 
 _ACTIVATIONS = {
     "relu": functional.relu,
+    "relu6": functional.relu6,
     "hard_swish": lambda x: x * torch.clamp(x + 3.0, 0.0, 6.0) / 6.0,
     "hard_sigmoid": lambda x: torch.clamp(x + 3.0, 0.0, 6.0) / 6.0,
+    "swish": functional.silu,
+    "sigmoid": torch.sigmoid,
 }
 
 
@@ -21,43 +25,68 @@ def run_network(
     network: Network, weights: Mapping[str, np.ndarray], image: np.ndarray
 ) -> np.ndarray:
     """Outputs of a one-input, one-output network on one NHWC image."""
-    tensors = {network.inputs[0][0]: torch.from_numpy(image).double()}
+    (output,) = interpret(network, weights, {network.inputs[0][0]: image}).values()
+    return output
+
+
+def interpret(
+    network: Network, weights: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Outputs of a network by name, NHWC, computed in float64."""
+    tensors = dict(inputs)
     for call in network.calls:
-        parameters = [torch.from_numpy(weights[name]).double() for name in call.weights]
-        assert tuple(tuple(p.shape) for p in parameters) == call.operator.weight_shapes
-        tensors[call.output] = _run(call, [tensors[name] for name in call.inputs], parameters)
-        assert tuple(tensors[call.output].shape) == call.operator.output_shape
-    return tensors[network.outputs[0]].numpy()
+        tensors[call.output] = run_operator(
+            call.operator,
+            [tensors[name] for name in call.inputs],
+            [weights[name] for name in call.weights],
+        )
+        assert tensors[call.output].shape == call.operator.output_shape
+    return {name: tensors[name] for name in network.outputs}
 
 
-def _run(call: Call, inputs: list[torch.Tensor], parameters: list[torch.Tensor]) -> torch.Tensor:
-    operator = call.operator
-    x = inputs[0]
-    if operator.kind in {"conv2d", "depthwise_conv2d"}:
-        kernel = parameters[0]
-        groups = 1
-        if operator.kind == "depthwise_conv2d":
-            kernel, groups = kernel[:, :, None, :], kernel.shape[2]
-        assert operator.padding[:2] == operator.padding[2:]
-        y = functional.conv2d(
-            x.permute(0, 3, 1, 2),
-            kernel.permute(3, 2, 0, 1),
-            stride=operator.stride,
-            padding=operator.padding[:2],
-            groups=groups,
-        ).permute(0, 2, 3, 1)
-    elif operator.kind == "dense":
-        y = x @ parameters[0]
-    elif operator.kind == "global_avg_pool2d":
-        y = x.mean(dim=(1, 2), keepdim=True)
-    else:
-        assert operator.kind == "scale"
-        y = x * inputs[1]
+def run_operator(
+    operator: Operator, inputs: Sequence[np.ndarray], weights: Sequence[np.ndarray]
+) -> np.ndarray:
+    """An operator's output on NHWC inputs with logical weights, computed in float64."""
+    assert tuple(array.shape for array in weights) == operator.weight_shapes
+    tensors = [torch.from_numpy(array).double() for array in inputs]
+    parameters = [torch.from_numpy(array).double() for array in weights]
+    y = _run_kind(operator, tensors, parameters)
     for step in operator.epilogue:
         if step == "bias":
             y = y + parameters[-1]
         elif step == "add":
-            y = y + inputs[-1]
+            y = y + tensors[-1]
         else:
             y = _ACTIVATIONS[step](y)
-    return y
+    return y.numpy()
+
+
+def _run_kind(
+    operator: Operator, inputs: Sequence[torch.Tensor], parameters: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    x = inputs[0]
+    if operator.kind == "dense":
+        return x @ parameters[0]
+    if operator.kind == "global_avg_pool2d":
+        return x.mean(dim=(1, 2), keepdim=True)
+    if operator.kind == "add":
+        return x + inputs[1]
+    if operator.kind == "scale":
+        return x * inputs[1]
+    top, left, bottom, right = operator.padding
+    outside = -torch.inf if operator.kind == "max_pool2d" else 0.0
+    x = functional.pad(x.permute(0, 3, 1, 2), (left, right, top, bottom), value=outside)
+    if operator.kind == "max_pool2d":
+        y = functional.max_pool2d(x, operator.kernel, operator.stride, dilation=operator.dilation)
+    elif operator.kind == "avg_pool2d":
+        y = functional.avg_pool2d(x, operator.kernel, operator.stride)
+    elif operator.kind == "conv2d":
+        kernel = parameters[0].permute(3, 2, 0, 1)
+        y = functional.conv2d(x, kernel, None, operator.stride, 0, operator.dilation)
+    else:
+        assert operator.kind == "depthwise_conv2d"
+        kernel = parameters[0].permute(2, 0, 1)[:, None]
+        n_groups = kernel.shape[0]
+        y = functional.conv2d(x, kernel, None, operator.stride, 0, operator.dilation, n_groups)
+    return y.permute(0, 2, 3, 1)

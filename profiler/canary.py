@@ -1,0 +1,68 @@
+"""The canary: a frozen program that is timed beside everything else. When it moves, the board did.
+
+It has a call that lives from arithmetic and one that streams weights from beyond the second-level
+cache, because neighbours on a shared machine disturb the one, the other, or both.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+import numpy as np
+
+from devices.device import TimingPlan
+from profiler.network import Call, Network
+from profiler.operator import Operator
+
+#: Twelve blocks of at least a millisecond after 3 ms of warm-up.
+CANARY_PLAN: Final = TimingPlan(
+    warmup_ns=3_000_000,
+    min_block_ns=1_000_000,
+    n_blocks=12,
+    with_timestamps=False,
+    timeout_ms=20_000,
+)
+#: A canary this much above or below its quiet latency marks the visits around it.
+TOLERANCE: Final = 0.05
+N_REMEMBERED: Final = 100
+#: A device without a memory is asked so often before it is trusted.
+N_FIRST: Final = 8
+_QUIET_PERCENTILE: Final = 25.0
+
+_CONV: Final = Operator("conv2d", (1, 20, 20, 80), 80, epilogue=("bias", "relu"))
+_POOL: Final = Operator("global_avg_pool2d", (1, 20, 20, 80), 80)
+_WIDEN: Final = Operator("dense", (1, 1, 1, 80), 512, epilogue=("bias", "relu"))
+_DENSE: Final = Operator("dense", (1, 1, 1, 512), 1024, epilogue=("bias",))
+
+#: Two megabytes of weights in the last call.
+CANARY: Final = Network(
+    name="canary:1",
+    inputs=(("input", _CONV.input_shape),),
+    calls=(
+        Call(_CONV, ("input",), "conv", ("conv.weight", "conv.bias")),
+        Call(_POOL, ("conv",), "pool"),
+        Call(_WIDEN, ("pool",), "widen", ("widen.weight", "widen.bias")),
+        Call(_DENSE, ("widen",), "dense", ("dense.weight", "dense.bias")),
+    ),
+    outputs=("dense",),
+)
+
+
+class CanaryWatch:
+    """What the canary usually takes on one device, in microseconds.
+
+    Disturbances make it slower much more often than faster, so the lower quartile of the last
+    hundred is the quiet level.
+    """
+
+    def __init__(self, remembered_us: tuple[float, ...]) -> None:
+        self._recent_us = deque(remembered_us, maxlen=N_REMEMBERED)
+
+    def has_moved(self, latency_us: float | None) -> bool:
+        """Take in a canary's latency (None when it failed) and say whether it is unusual."""
+        if latency_us is None:
+            return True
+        self._recent_us.append(latency_us)
+        quiet_us = float(np.percentile(self._recent_us, _QUIET_PERCENTILE))
+        return abs(latency_us - quiet_us) > TOLERANCE * quiet_us

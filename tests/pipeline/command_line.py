@@ -1,0 +1,99 @@
+"""The installed command `latloop`, run as a person runs it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+LATLOOP = Path(sys.executable).with_name("latloop")
+SPACE_FOLDER = Path(__file__).parent
+_TIMEOUT_S = 300
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def answer(self) -> Any:
+        """The one JSON document on stdout; fails when there is anything else."""
+        assert self.out.strip(), f"no answer, exit code {self.code}: {self.err}"
+        return json.loads(self.out)
+
+
+def environment(home: Path) -> dict[str, str]:
+    own = {name: value for name, value in os.environ.items() if not name.startswith("LATLOOP_")}
+    return own | {"LATLOOP_HOME": str(home), "PYTHONPATH": str(SPACE_FOLDER)}
+
+
+def latloop(home: Path, *arguments: str | Path, stdin: str = "", command: Path = LATLOOP) -> Done:
+    """Run a command to its end, in an empty folder beside the home."""
+    with tempfile.TemporaryDirectory(dir=home.parent) as elsewhere:
+        done = subprocess.run(
+            [command, *arguments],
+            input=stdin,
+            env=environment(home),
+            cwd=elsewhere,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+    assert "Traceback" not in done.stderr, done.stderr
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def make_home(folder: Path, build_cache: Path) -> Path:
+    """An empty LATLOOP_HOME, but that zig finds its libc: compiling that takes half a minute."""
+    zig = build_cache.absolute() / "zig"
+    zig.mkdir(parents=True, exist_ok=True)
+    (folder / "cache" / "link").mkdir(parents=True)
+    (folder / "cache" / "link" / "zig").symlink_to(zig)
+    return folder
+
+
+def read_rows(home: Path) -> list[tuple[Any, ...]]:
+    """Every visit in the store, column by column, in order."""
+    if not (home / "store.sqlite").exists():
+        return []
+    with closing(sqlite3.connect(home / "store.sqlite")) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE name = 'visits'")
+        if not tables.fetchall():
+            return []
+        return connection.execute("SELECT * FROM visits ORDER BY id").fetchall()
+
+
+def processes_of(home: Path) -> dict[int, str]:
+    """Command lines of living processes that were started for this home, directly or not."""
+    mark = f"LATLOOP_HOME={home}".encode()
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (folder / "environ").read_bytes().split(b"\0"):
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
+                found[int(folder.name)] = command.decode(errors="replace")
+        except OSError:  # it ended, or is somebody else's
+            continue
+    return found
+
+
+@contextmanager
+def board_lease() -> Iterator[None]:
+    """Have the board alone among all tests: two that measure at once would mislead each other."""
+    with (Path(tempfile.gettempdir()) / f"latloop-tests-{os.getuid()}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

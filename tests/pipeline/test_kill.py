@@ -1,0 +1,190 @@
+"""`latloop profile` stopped at any moment loses seconds, never a row."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from profiler.schedules.space import candidates
+from profiler.store import Store
+from profiler.target import target_of
+
+from .command_line import LATLOOP, environment, latloop, processes_of, read_rows
+from .tiny_space import NAME, TINY
+
+PROFILE = ("profile", "local", "--space", NAME, "--networks", str(TINY.n_subnets))
+SEED = 20
+#: What may be lost of measuring when the machine stops dead.
+MOST_LOST = timedelta(seconds=5)
+#: How long a process may live on after the one that it works for: importing TVM takes seconds.
+MOST_OUTLIVED_S = 15.0
+TIMING = "time "
+#: Columns of `visits`.
+PURPOSE, CREATED = 7, -1
+
+
+class Profile:
+    """A profile under way, with the time at which each line of its progress came."""
+
+    def __init__(self, home: Path) -> None:
+        self.started = datetime.now(UTC)
+        self.lines: list[tuple[datetime, str]] = []
+        self._process = subprocess.Popen(
+            [LATLOOP, *PROFILE],
+            env=environment(home),
+            cwd=home.parent,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def wait_for(self, prefix: str) -> None:
+        """Until a line of progress begins so."""
+        while not any(line.startswith(prefix) for _, line in self.lines):
+            assert self._process.poll() is None, f"ended too early: {self.lines}"
+            time.sleep(0.02)
+
+    def kill(self) -> datetime:
+        """SIGKILL it and say when."""
+        assert self._process.poll() is None, "the profile ended before it was killed: lengthen it"
+        moment = datetime.now(UTC)
+        self._process.kill()
+        self._finish()
+        return moment
+
+    def interrupt(self) -> int:
+        """Ctrl-C: a terminal sends SIGINT to the whole process group."""
+        os.killpg(self._process.pid, signal.SIGINT)
+        self._finish()
+        return self._process.returncode
+
+    @property
+    def text(self) -> str:
+        return "".join(line for _, line in self.lines)
+
+    def timing_began(self) -> datetime | None:
+        """When the stage that is under way began, if that stage measures."""
+        last = self.lines[-1][1] if self.lines else ""
+        stage, _, counts = last.partition(": ")
+        done, _, total = counts.strip().partition("/")
+        if not stage.startswith(TIMING) or done == total:
+            return None
+        return next(at for at, line in self.lines if line.startswith(stage))
+
+    def _finish(self) -> None:
+        self._process.wait(timeout=60)
+        self._reader.join(timeout=60)
+
+    def _read(self) -> None:
+        assert self._process.stderr is not None
+        with self._process.stderr as stream:
+            for line in stream:
+                self.lines.append((datetime.now(UTC), line))
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def check_store(home: Path, before: list[tuple[object, ...]]) -> list[tuple[object, ...]]:
+    """The store opens, each of its rows can be read, and those that were there are unchanged."""
+    with Store.open(home / "store.sqlite") as store:
+        visits = [visit for d in store.devices() for visit in store.visits(d.device_id)]
+    with closing(sqlite3.connect(home / "store.sqlite")) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    rows = read_rows(home)
+    assert len(visits) == len(rows)
+    assert rows[: len(before)] == before
+    return rows
+
+
+@pytest.mark.usefixtures("board")
+def test_a_profile_survives_ten_kills_and_ends_complete(empty_home: Path) -> None:
+    rng = random.Random(SEED)
+    # Two while it starts, three from the first work on, three in the midst of timing, and two
+    # so late in it that work kept back for longer than MOST_LOST would be missed.
+    plan = [("", rng.uniform(0.1, 2.5)) for _ in range(2)]
+    plan += [("compile", rng.uniform(0.0, 2.0)) for _ in range(3)]
+    plan += [(TIMING, rng.uniform(0.0, 2.0)) for _ in range(3)]
+    plan += [("time networks", rng.uniform(5.5, 7.0)) for _ in range(2)]
+    rows: list[tuple[object, ...]] = []
+    n_in_timing = 0
+    for stage, delay_s in plan:
+        when = f"{delay_s:.2f} s after {stage or 'the start'}"
+        print(f"seed {SEED}: kill {when}, {len(rows)} rows")  # noqa: T201  # shown if it fails
+        profile = Profile(empty_home)
+        if stage:
+            profile.wait_for(stage)
+        time.sleep(delay_s)
+        killed = profile.kill()
+        assert wait_until(lambda: not processes_of(empty_home), MOST_OUTLIVED_S), processes_of(
+            empty_home
+        )
+        n_before = len(rows)
+        rows = check_store(empty_home, rows)
+        if (began := profile.timing_began()) is not None:
+            n_in_timing += 1
+            kept = [row[CREATED] for row in rows[n_before:] if row[PURPOSE] != "canary"]
+            last = max([began, *(datetime.fromisoformat(str(created)) for created in kept)])
+            assert killed - last < MOST_LOST
+    assert n_in_timing >= 4, "too few kills fell into measuring to judge what is lost"
+    done = latloop(empty_home, *PROFILE, "--json")
+    assert done.code == 0
+    check_store(empty_home, rows)
+    assert done.answer["n_networks"] == TINY.n_subnets
+    assert done.answer["n_operators"] == len(TINY.operators())
+    assert done.answer["n_failures"] == 0
+    assert_complete(empty_home)
+    assert latloop(empty_home, "fit", "local", "--json").answer["n_networks"] == TINY.n_subnets
+
+
+def assert_complete(home: Path) -> None:
+    """Every kernel of every operator was visited in 3 rounds, every network in 5."""
+    with Store.open(home / "store.sqlite") as store:
+        (device,) = store.devices()
+        tuned = store.rounds_done(device.device_id, "tune")
+        timed = store.rounds_done(device.device_id, "profile")
+    target = target_of(device.board, device.runtime.threads)
+    kernels = [(op.key, s.text) for op in TINY.operators() for s in candidates(op, target)]
+    expected = {(*kernel, index) for kernel in kernels for index in range(3)}
+    assert {(key.subject, key.schedule, key.round_index) for key in tuned} == expected
+    names = [f"{NAME}:{''.join(genes)}" for genes in product("012", repeat=TINY.n_genes)]
+    assert {(key.subject, key.round_index) for key in timed} == set(product(names, range(5)))
+
+
+@pytest.mark.usefixtures("board")
+@pytest.mark.parametrize("stage", ["compile", "time kernels"])
+def test_ctrl_c_ends_at_once_keeps_what_was_measured_and_says_so(
+    empty_home: Path, stage: str
+) -> None:
+    profile = Profile(empty_home)
+    profile.wait_for(stage)
+    time.sleep(1.5)
+    before = read_rows(empty_home)
+    assert profile.interrupt() == 130
+    assert "what was measured is kept" in profile.text
+    assert "run the same command to go on" in profile.text
+    assert "Traceback" not in profile.text
+    assert wait_until(lambda: not processes_of(empty_home), MOST_OUTLIVED_S)
+    rows = check_store(empty_home, before)
+    assert (len(rows) > 0) == (stage != "compile")

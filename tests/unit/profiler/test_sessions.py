@@ -1,0 +1,185 @@
+"""The latency of a network from scripted sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from devices.device import Failure, Timing
+from profiler.measure import Item, Sweep
+from profiler.sessions import (
+    MAX_EXTRA_SESSIONS,
+    SESSION_PLAN,
+    SPACING_S,
+    NetworkFailedError,
+    NetworkMeasurement,
+    measure_network,
+)
+from profiler.store import Store, Visit
+
+from .scripted import CRASH, DEVICE, QUIET, Script, ScriptedRunner, item, timing
+
+OPERATOR = "dense:1x1x1x8:o8:k1x1:s1x1:p0.0.0.0:d1x1::float32"
+NETWORK = Item(
+    "network", "test:network", "program", "", (OPERATOR,), item("program").workload, SESSION_PLAN
+)
+#: Eleven sessions in a disorder; sorted they are 100, 101, ... 110 us.
+SESSION_US = (105, 100, 110, 103, 101, 109, 102, 108, 104, 107, 106)
+
+MeasureWith = Callable[..., NetworkMeasurement]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "store.db") as opened:
+        opened.register_device(DEVICE)
+        yield opened
+
+
+@pytest.fixture
+def measure_with(store: Store) -> MeasureWith:
+    def run(
+        runner: ScriptedRunner,
+        n_sessions: int = 11,
+        naps: list[float] | None = None,
+        **options: Callable[[int, int], None],
+    ) -> NetworkMeasurement:
+        rng = np.random.default_rng(0)
+        canary = item("canary")
+        sweep = Sweep(runner, canary, store, DEVICE.device_id, "verify", n_sessions, rng)
+        sleep = ([] if naps is None else naps).append
+        return measure_network(NETWORK, sweep, sleep=sleep, **options)
+
+    return run
+
+
+def visits_in(store: Store) -> list[Visit]:
+    return list(store.visits(DEVICE.device_id, subject="test:network"))
+
+
+def script(moved: set[int] = frozenset(), **changes: object) -> Script:
+    """Sessions as in SESSION_US, again and again; the canary moves at the visits named."""
+
+    def answer(name: str, n: int) -> Timing:
+        if name == "canary":
+            return timing(60 if n in moved else 50)
+        return timing(SESSION_US[(n - 1) % 11], **changes)
+
+    return answer
+
+
+def test_eleven_sessions_give_the_tabled_order_statistics(
+    store: Store, measure_with: MeasureWith
+) -> None:
+    measured = measure_with(ScriptedRunner(script()))
+    assert measured.latency_us == 105
+    # B ~ Binomial(11, 1/2): P(B <= 1) = 12/2048, P(B <= 2) = 67/2048, P(B <= 8) = 1981/2048.
+    assert (measured.low_us, measured.high_us) == (101, 109)
+    assert measured.confidence == pytest.approx(1 - 2 * 12 / 2048)
+    assert measured.upper_us == 108
+    assert measured.session_us == SESSION_US
+    assert measured.flags == ()
+    rows = visits_in(store)
+    assert [visit.round_index for visit in rows] == list(range(11))
+    assert {visit.purpose for visit in rows} == {"verify"}
+
+
+def test_a_limit_is_met_at_the_upper_bound_and_not_below(measure_with: MeasureWith) -> None:
+    measured = measure_with(ScriptedRunner(script()))
+    assert measured.meets(108)
+    assert not measured.meets(107.999)
+
+
+def test_each_session_is_a_long_visit_between_two_canaries(measure_with: MeasureWith) -> None:
+    runner, naps = ScriptedRunner(script()), list[float]()
+    measure_with(runner, n_sessions=3, naps=naps)
+    assert runner.visited == ["canary"] * 5 + ["canary", "program", "canary"] * 3
+    sessions = [
+        plan for name, plan in zip(runner.visited, runner.plans, strict=True) if name[0] == "p"
+    ]
+    assert sessions == [SESSION_PLAN] * 3
+    assert naps == [SPACING_S] * 2
+
+
+# Canaries 1 to 5 find the usual latency, 4 + 2 k and 5 + 2 k lie around session k.
+@pytest.mark.parametrize("moved", [{10}, {11}])
+def test_a_session_beside_a_canary_that_moved_is_made_again_and_left_out(
+    store: Store, measure_with: MeasureWith, moved: set[int]
+) -> None:
+    naps: list[float] = []
+    measured = measure_with(ScriptedRunner(script(moved)), naps=naps)
+    rows = visits_in(store)
+    assert len(rows) == 12
+    assert [visit.flags for visit in rows] == [
+        ("canary_moved",) if index == 2 else () for index in range(12)
+    ]
+    # The third, 110 us, is left out; the twelfth is the script's first, 105 us.
+    assert sorted(measured.session_us) == [100, 101, 102, 103, 104, 105, 105, 106, 107, 108, 109]
+    assert measured.flags == ()
+    assert naps.count(2 * SPACING_S) == 1
+    assert naps.count(SPACING_S) == 10
+
+
+def test_a_session_with_stolen_time_is_made_again_too(
+    store: Store, measure_with: MeasureWith
+) -> None:
+    def answer(name: str, n: int) -> Timing:
+        if name == "program" and n == 4:
+            return timing(300, before=QUIET, after=QUIET.__class__(0.1, 1, 200, 2400.0, 40.0))
+        return script()(name, n)
+
+    measured = measure_with(ScriptedRunner(answer))
+    assert len(visits_in(store)) == 12
+    assert 300 not in measured.session_us
+    assert len(measured.session_us) == 11
+
+
+def test_no_more_than_the_extra_sessions_are_made_and_then_all_count(
+    store: Store, measure_with: MeasureWith
+) -> None:
+    runner = ScriptedRunner(script(moved=set(range(6, 1000))))
+    measured = measure_with(runner)
+    assert runner.visited.count("program") == 11 + MAX_EXTRA_SESSIONS == 22
+    assert len(visits_in(store)) == 22
+    assert measured.session_us == SESSION_US * 2
+    assert measured.flags == ("canary_moved",)
+
+
+def test_doubts_about_kept_sessions_are_told_once_each(measure_with: MeasureWith) -> None:
+    measured = measure_with(ScriptedRunner(script(n_preemptions=6)))
+    assert len(measured.session_us) == 11
+    assert measured.flags == ("preempted",)
+
+
+def test_progress_counts_undisturbed_sessions(measure_with: MeasureWith) -> None:
+    reports: list[tuple[int, int]] = []
+    runner = ScriptedRunner(script({8}))
+    measure_with(runner, n_sessions=3, progress=lambda done, n: reports.append((done, n)))
+    assert reports == [(1, 3), (1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize("n_before", [0, 4])
+def test_a_network_that_fails_is_told_after_the_failure_was_kept(
+    store: Store, measure_with: MeasureWith, n_before: int
+) -> None:
+    def answer(name: str, n: int) -> Timing | Failure:
+        return CRASH if name == "program" and n > n_before else script()(name, n)
+
+    runner = ScriptedRunner(answer)
+    with pytest.raises(NetworkFailedError, match=r"test:network failed .* crash: signal 11"):
+        measure_with(runner)
+    rows = visits_in(store)
+    assert len(rows) == n_before + 1
+    assert rows[-1].outcome == CRASH
+    assert runner.visited.count("program") == n_before + 1
+
+
+def test_a_canary_that_fails_ends_the_measurement(measure_with: MeasureWith) -> None:
+    def answer(name: str, n: int) -> Timing | Failure:
+        return CRASH if name == "canary" and n == 7 else script()(name, n)
+
+    with pytest.raises(NetworkFailedError, match="the canary failed; run `latloop device check`"):
+        measure_with(ScriptedRunner(answer))

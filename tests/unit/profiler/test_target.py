@@ -1,0 +1,91 @@
+"""Targets of boards, as their feature flags allow."""
+
+from __future__ import annotations
+
+import pytest
+
+from devices.board import Board
+from profiler.target import Target, target_of
+
+V3 = ("avx", "avx2", "fma", "sse2")
+V4 = (*V3, "avx512bw", "avx512dq", "avx512f", "avx512vl")
+
+
+def board(
+    architecture: str, features: tuple[str, ...] = (), l1_bytes: int = 0, l2_bytes: int = 0
+) -> Board:
+    return Board(architecture, "A CPU", features, 4, 1 << 32, l1_bytes, l2_bytes, 0, None, "")
+
+
+@pytest.mark.parametrize(
+    ("features", "cpu", "lanes", "n_vector_registers"),
+    [
+        ((), "x86-64", 4, 16),
+        (("sse2", "avx"), "x86-64", 4, 16),
+        (("avx2",), "x86-64", 4, 16),  # no fma
+        (V3, "x86-64-v3", 8, 16),
+        (("avx512f", *V3), "x86-64-v3", 8, 16),
+        (V4, "x86-64-v4", 16, 32),
+    ],
+)
+def test_x86_gets_the_level_that_all_its_flags_allow(
+    features: tuple[str, ...], cpu: str, lanes: int, n_vector_registers: int
+) -> None:
+    target = target_of(board("x86_64", features))
+    assert (target.triple, target.cpu) == ("x86_64-linux-gnu", cpu)
+    assert (target.lanes, target.n_vector_registers) == (lanes, n_vector_registers)
+
+
+def test_64_bit_arm_has_32_vectors_of_four() -> None:
+    target = target_of(board("aarch64", ("asimd",)))
+    assert target.triple == "aarch64-linux-gnu"
+    assert (target.lanes, target.n_vector_registers) == (4, 32)
+
+
+def test_32_bit_arm_is_built_with_neon_and_hard_floats() -> None:
+    target = target_of(board("armv7l", ("neon",)))
+    assert target.triple == "armv7l-linux-gnueabihf"
+    assert target.features == ("+neon", "+vfp4")
+    assert (target.lanes, target.n_vector_registers) == (4, 16)
+
+
+def test_risc_v_is_built_with_floats() -> None:
+    target = target_of(board("riscv64"))
+    assert target.triple == "riscv64-linux-gnu"
+    assert {"+f", "+d"} <= set(target.features)
+
+
+@pytest.mark.parametrize("architecture", ["mips64", "", "arm", "ppc64le"])
+def test_an_unknown_architecture_is_refused_with_the_known_ones(architecture: str) -> None:
+    with pytest.raises(ValueError, match=r"must be x86_64, .* or riscv64") as caught:
+        target_of(board(architecture))
+    assert f"got {architecture!r}" in str(caught.value)
+
+
+@pytest.mark.parametrize("architecture", ["x86_64", "aarch64", "armv7l", "riscv64"])
+def test_caches_are_the_boards_where_it_tells_them(architecture: str) -> None:
+    told = target_of(board(architecture, (), 48 << 10, 2 << 20))
+    assert (told.l1_bytes, told.l2_bytes) == (48 << 10, 2 << 20)
+    untold = target_of(board(architecture))
+    assert (untold.l1_bytes, untold.l2_bytes) == (32 << 10, 512 << 10)
+
+
+def test_threads_are_kept_and_checked() -> None:
+    assert target_of(board("aarch64"), threads=3).threads == 3
+    with pytest.raises(ValueError, match="threads must be >= 1, got 0"):
+        target_of(board("aarch64"), threads=0)
+
+
+def test_whatever_changes_the_code_changes_the_key() -> None:
+    variants = [
+        Target("x86_64-linux-gnu", "x86-64"),
+        Target("aarch64-linux-gnu", "x86-64"),
+        Target("x86_64-linux-gnu", "x86-64-v3"),
+        Target("x86_64-linux-gnu", "x86-64", ("+avx",)),
+        Target("x86_64-linux-gnu", "x86-64", vector_bytes=32),
+        Target("x86_64-linux-gnu", "x86-64", n_vector_registers=8),
+        Target("x86_64-linux-gnu", "x86-64", l1_bytes=1),
+        Target("x86_64-linux-gnu", "x86-64", l2_bytes=1),
+        Target("x86_64-linux-gnu", "x86-64", threads=2),
+    ]
+    assert len({variant.key for variant in variants}) == len(variants)

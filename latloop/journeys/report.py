@@ -74,6 +74,7 @@ def gather_report(workbench: Workbench, folder: Path | None = None) -> ReportDat
         verdict=_verdict(search, deployed) if search and deployed else None,
         networks=_networks(workbench, evaluation),
         families=_families(evaluation),
+        subnets=tuple(SubnetPoint(**point) for point in search.get("cloud", ())),
         front=tuple(SubnetPoint(**point) for point in search.get("front", ())),
         calls=_calls(workbench, search, visits) if search else (),
         are_calls_measured=_is_timed(search, visits),

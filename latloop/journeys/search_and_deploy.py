@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
+import numpy as np
+
+from costmodel.latency import LatencyModel
 from latloop.journeys.deploy import Verdict, deploy
 from latloop.journeys.search import Found, search
 from latloop.workbench import Workbench
@@ -16,6 +22,16 @@ from searchspace.space import SearchSpace
 
 #: Beside the deployment: how its subnet was found.
 SEARCH_FILE = "search.json"
+#: So many random subnets are shown behind the front.
+N_CLOUD = 1500
+
+
+class SubnetRow(TypedDict):
+    """A subnet in the search's file."""
+
+    subnet: str
+    latency_ms: float
+    accuracy_percent: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +64,7 @@ def search_and_deploy(
     target = folder or workbench.home.deployment(workbench.device.name, name)
     verdict = deploy(workbench, space, candidate.genome, target, limit.limit_us, seed, progress)
     outcome = Outcome(found, verdict)
-    keep_search(outcome, accuracy)
+    keep_search(outcome, accuracy, _draw_cloud(space, model, accuracy, np.random.default_rng(seed)))
     return outcome
 
 
@@ -77,7 +93,22 @@ def describe(outcome: Outcome, accuracy: AccuracySource) -> dict[str, object]:
     }
 
 
-def keep_search(outcome: Outcome, accuracy: AccuracySource) -> None:
+def _draw_cloud(
+    space: SearchSpace, model: LatencyModel, accuracy: AccuracySource, rng: np.random.Generator
+) -> list[SubnetRow]:
+    """Random subnets with predicted latency and accuracy, to see the front against."""
+    genomes = np.unique([space.sample(rng) for _ in range(N_CLOUD)], axis=0)
+    latency_us = model.predict_networks_us(space.counts(genomes)).mean_us.tolist()
+    percent = accuracy.accuracy_percent(genomes).tolist()
+    texts = [space.format(tuple(map(int, genome))) for genome in genomes]
+    return [
+        SubnetRow(subnet=text, latency_ms=us / 1e3, accuracy_percent=top1)
+        for text, us, top1 in zip(texts, latency_us, percent, strict=True)
+        if math.isfinite(top1)
+    ]
+
+
+def keep_search(outcome: Outcome, accuracy: AccuracySource, cloud: Sequence[SubnetRow]) -> None:
     """Write how the subnet was found beside its deployment."""
     result = outcome.found.result
     document = describe(outcome, accuracy) | {
@@ -86,13 +117,14 @@ def keep_search(outcome: Outcome, accuracy: AccuracySource) -> None:
         "limit_confidence": result.limit.confidence,
         "method": result.method,
         "front": [
-            {
-                "subnet": candidate.text,
-                "latency_ms": candidate.mean_us / 1e3,
-                "accuracy_percent": candidate.accuracy_percent,
-            }
+            SubnetRow(
+                subnet=candidate.text,
+                latency_ms=candidate.mean_us / 1e3,
+                accuracy_percent=candidate.accuracy_percent,
+            )
             for candidate in result.front
         ],
+        "cloud": list(cloud),
     }
     path = outcome.verdict.deployment.folder / SEARCH_FILE
     path.write_text(json.dumps(document, indent=1) + "\n")

@@ -28,7 +28,7 @@ def draw_accuracy(
     traces: list[Trace] = []
     if subnets:
         marker = {"color": "#7d8b9a", "size": 4, "opacity": 0.45}
-        traces.append(_subnets(thin(subnets), "evaluated subnets", "markers", {"marker": marker}))
+        traces.append(_subnets(thin(subnets), "other subnets", "markers", {"marker": marker}))
     if front:
         style: Layout = {
             "line": {"color": COLOURS[0], "width": 2, "shape": "hv"},

@@ -88,7 +88,7 @@ def show_accuracy(data: ReportData) -> Section:
         return Section(title, show_missing("No space was searched.", command))
     shown = "" if len(data.subnets) <= MAX_POINTS else " The cloud is thinned."
     note = (
-        f"<p>{len(data.subnets):,} evaluated subnets at their predicted latency; the step line "
+        f"<p>{len(data.subnets):,} subnets at their predicted latency; the step line "
         f"joins those that no other one beats.{shown}</p>"
     )
     place = _place("accuracy", "Accuracy over latency with the limit and the chosen subnet")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from profiler.target import Target
 
 Progress = Callable[[int, int], None]
 _FEW = 24  # below this many kernels a second compiler process costs more than it saves
+_CRASHES = frozenset({-signal.SIGSEGV, -signal.SIGABRT})  # how LLVM dies of a kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,19 +210,22 @@ class _Compiler:
             line = process.stdout.readline()
         except BrokenPipeError:
             line = b""
-        if not line:
-            code = process.wait()
-            self._stop()
-            if fresh and code != -11:
-                raise CompilerLostError(
-                    f"the compiler process ended with exit code {code} before it answered; "
-                    f"run `{Path(sys.executable).name} -m profiler.compile_worker` to see why"
-                )
-            return f"the compiler process crashed (exit code {code})"
-        header = json.loads(line)
-        if "error" in header:
-            return str(header["error"])
-        return process.stdout.read(int(header["n_bytes"]))
+        if line.endswith(b"\n"):
+            header = json.loads(line)
+            if "error" in header:
+                return str(header["error"])
+            n_bytes = int(header["n_bytes"])
+            data = process.stdout.read(n_bytes)
+            if len(data) == n_bytes:
+                return data
+        code = process.wait()
+        self._stop()
+        if fresh and not line and code not in _CRASHES:
+            raise CompilerLostError(
+                f"the compiler process ended with exit code {code} before it answered; "
+                f"run `{Path(sys.executable).name} -m profiler.compile_worker` to see why"
+            )
+        return f"the compiler process crashed (exit code {code})"
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._process = subprocess.Popen(

@@ -10,6 +10,7 @@ import struct
 #: Every kernel is compiled under this name, so that its hash depends on its code alone.
 CANONICAL_NAME = "k_0000000000000000"
 
+_MIN_HEADER_BYTES = 52
 _SHT_PROGBITS = 1
 _SHF_EXECINSTR = 4
 
@@ -20,7 +21,7 @@ def align_code(data: bytes, alignment: int) -> bytes:
     Raises:
         ValueError: not a little-endian ELF object file.
     """
-    if data[:4] != b"\x7fELF" or data[5] != 1:
+    if data[:4] != b"\x7fELF" or len(data) < _MIN_HEADER_BYTES or data[5] != 1:
         raise ValueError(f"not a little-endian ELF object file: begins with {data[:6].hex()}")
     wide = data[4] == 2
     (table,) = struct.unpack_from("<Q" if wide else "<I", data, 40 if wide else 32)

@@ -118,9 +118,9 @@ def measure(items: Sequence[Item], sweep: Sweep, progress: Progress = unheard) -
         queue = deque(item for item in shuffled if _name(item) not in failed)
         finished += len(shuffled) - len(queue)
         while queue:
-            block = _visit_block(queue, sweep, round_index, watch)
-            failed |= {_name(item) for item, visit in block if isinstance(visit.outcome, Failure)}
-            finished += len(block)
+            n_waiting = len(queue)
+            failed |= _visit_block(queue, sweep, round_index, watch)
+            finished += n_waiting - len(queue)
             progress(finished, total)
 
 
@@ -130,23 +130,29 @@ def _name(item: Item) -> tuple[str, str, str]:
 
 def _visit_block(
     queue: deque[Item], sweep: Sweep, round_index: int, watch: CanaryWatch
-) -> list[tuple[Item, Visit]]:
-    """Visit items for a moment between two canaries; again while the canary moves."""
+) -> set[tuple[str, str, str]]:
+    """Visit items for a moment between two canaries; again while the canary moves.
+
+    Returns:
+        Names of the items that failed.
+    """
+    failed: set[tuple[str, str, str]] = set()
     moved = watch.has_moved(time_canary(sweep))
     visits: list[tuple[Item, Visit]] = []
     end = time.monotonic() + _BLOCK_S
     while queue and (not visits or time.monotonic() < end):
         item = queue.popleft()
         visits.append((item, time_once(item, sweep, round_index)))
-    for _ in range(MAX_REPEATS):
+    for n_repeats_left in reversed(range(MAX_REPEATS + 1)):
         moved = watch.has_moved(time_canary(sweep)) or moved
         _keep(visits, sweep, moved=moved)
-        if not moved:
-            return visits
+        failed |= {_name(item) for item, visit in visits if isinstance(visit.outcome, Failure)}
+        again = [item for item, _ in visits if _name(item) not in failed]
+        if not moved or not again or n_repeats_left == 0:
+            break
         moved = watch.has_moved(time_canary(sweep))
-        visits = [(item, time_once(item, sweep, round_index)) for item, _ in visits]
-    _keep(visits, sweep, moved=watch.has_moved(time_canary(sweep)) or moved)
-    return visits
+        visits = [(item, time_once(item, sweep, round_index)) for item in again]
+    return failed
 
 
 def _keep(visits: Sequence[tuple[Item, Visit]], sweep: Sweep, *, moved: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 import numpy as np
 import onnx
@@ -31,9 +32,14 @@ def export_onnx(network: Network, weights: Mapping[str, Array]) -> onnx.ModelPro
     nodes: list[onnx.NodeProto] = []
     initializers: dict[str, onnx.TensorProto] = {}
     shapes: dict[str, Shape] = dict(network.inputs)
+    # Calls may read an output, too: they see all its dimensions, under a name of its own.
+    inner: dict[str, str] = {}
     for call in network.calls:
-        nodes += _nodes(call, weights, initializers, is_output=call.output in network.outputs)
         shapes[call.output] = call.operator.output_shape
+        if call.output in network.outputs and call.operator.output_shape[1:3] == (1, 1):
+            inner[call.output] = f"{call.output}.nchw"
+        nodes += _nodes(call, inner, weights, initializers)
+    nodes += [helper.make_node("Flatten", [source], [name]) for name, source in inner.items()]
     graph = helper.make_graph(
         nodes,
         "latloop",
@@ -76,34 +82,34 @@ def _value(name: str, shape: Shape) -> onnx.ValueInfoProto:
 
 def _nodes(
     call: Call,
+    inner: Mapping[str, str],
     weights: Mapping[str, Array],
     initializers: dict[str, onnx.TensorProto],
-    *,
-    is_output: bool,
 ) -> list[onnx.NodeProto]:
-    """The nodes of one call: its kind, then each step of its epilogue."""
+    """The nodes of one call: its kind, then each step of its epilogue.
+
+    Tensors that have another name within the graph are found in `inner`.
+    """
     operator = call.operator
     for name, kind_weights in zip(call.weights, _onnx_weights(operator), strict=True):
         array = np.ascontiguousarray(kind_weights(weights[name]), np.float32)
         initializers[name] = numpy_helper.from_array(array, name)
     steps = [step for step in operator.epilogue if step != "bias"]
-    flatten = is_output and operator.output_shape[1:3] == (1, 1)
-    n_nodes = 1 + len(steps) + flatten
+    inputs = [inner.get(name, name) for name in call.inputs]
+    output = inner.get(call.output, call.output)
     # The last node writes the call's output, those before it tensors of their own.
-    names = [*(f"{call.output}.step{index}" for index in range(n_nodes - 1)), call.output]
+    names = [*(f"{call.output}.step{index}" for index in range(len(steps))), output]
     n_data = 2 if operator.kind in {"add", "scale"} else 1
     nodes = [
         helper.make_node(
             _ONNX_KINDS[operator.kind],
-            [*call.inputs[:n_data], *call.weights],
+            [*inputs[:n_data], *call.weights],
             [names[0]],
             **_geometry(operator),
         )
     ]
-    for step, source, result in zip(steps, names, names[1:], strict=False):
-        nodes += _step_nodes(step, source, result, call.inputs[-1])
-    if flatten:
-        nodes.append(helper.make_node("Flatten", [names[-2]], [names[-1]]))
+    for step, (source, result) in zip(steps, pairwise(names), strict=True):
+        nodes += _step_nodes(step, source, result, inputs[-1])
     return nodes
 
 

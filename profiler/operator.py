@@ -49,7 +49,8 @@ class Operator:
         input_shape: (batch, height, width, channels) of the first input.
         out_channels: Channels of the output; equals the input's where the kind keeps them.
         kernel, stride, dilation: (vertical, horizontal), in pixels.
-        padding: (top, left, bottom, right), in pixels of zeros (ignored values for pooling).
+        padding: (top, left, bottom, right), in pixels of zeros, which an average counts; a
+            maximum ignores them.
         epilogue: What follows at once, in the order of `EPILOGUE_ORDER`; "add" adds a second
             input of the output's shape.
         dtype: Element type of inputs, weights and output.
@@ -99,9 +100,15 @@ class Operator:
 
     def _check_geometry(self) -> None:
         if self.kind not in _WINDOWED and (
-            self.kernel != (1, 1) or self.stride != (1, 1) or any(self.padding)
+            {self.kernel, self.stride, self.dilation} != {(1, 1)} or any(self.padding)
         ):
-            raise ValueError(f"{self.kind} takes no kernel, stride or padding")
+            raise ValueError(
+                f"{self.kind} takes no kernel, stride, padding or dilation, got kernel "
+                f"{self.kernel}, stride {self.stride}, padding {self.padding}, "
+                f"dilation {self.dilation}"
+            )
+        if self.kind == "avg_pool2d" and self.dilation != (1, 1):  # neither torch nor ONNX has it
+            raise ValueError(f"avg_pool2d takes no dilation, got {self.dilation}")
         if self.kind not in {"conv2d", "dense"} and self.out_channels != self.input_shape[3]:
             raise ValueError(
                 f"out_channels of {self.kind} must equal the input's {self.input_shape[3]}, "
@@ -110,7 +117,10 @@ class Operator:
         if self.kind == "dense" and self.input_shape[1:3] != (1, 1):
             raise ValueError(f"dense reads (n, 1, 1, c), got {self.input_shape}")
         if min(self.output_shape) < 1:
-            raise ValueError(f"{self.kind} on {self.input_shape} has no output: kernel too large")
+            raise ValueError(
+                f"{self.kind} on {self.input_shape} has no output: kernel too large, "
+                f"got {self.kernel} with dilation {self.dilation}, padding {self.padding}"
+            )
 
     @property
     def key(self) -> str:

@@ -32,6 +32,7 @@ _CODES: Final = {
     "TooFewMeasurementsError": WRONG_USAGE,
     "UnknownOperatorError": WRONG_USAGE,
     "DeploymentError": WRONG_USAGE,
+    "MissingPlotlyError": WRONG_USAGE,
     "ValueError": WRONG_USAGE,
     # Of the operating system, about a path that a person gave: these name it.
     "FileExistsError": WRONG_USAGE,

@@ -59,10 +59,11 @@ def latloop(home: Path, *arguments: str | Path, stdin: str = "", command: Path =
 
 def make_home(folder: Path, build_cache: Path) -> Path:
     """An empty LATLOOP_HOME, but that zig finds its libc: compiling that takes half a minute."""
-    zig = build_cache.absolute() / "zig"
-    zig.mkdir(parents=True, exist_ok=True)
-    (folder / "cache" / "link").mkdir(parents=True)
-    (folder / "cache" / "link" / "zig").symlink_to(zig)
+    shared = build_cache.absolute() / "zig"
+    shared.mkdir(parents=True, exist_ok=True)
+    link = folder / "cache" / "link"
+    link.mkdir(parents=True)
+    (link / "zig").symlink_to(shared)
     return folder
 
 

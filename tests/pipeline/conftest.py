@@ -13,8 +13,8 @@ import pytest
 from .command_line import Done, board_lease, latloop, make_home
 from .tiny_space import NAME
 
-N_NETWORKS = 12
-N_FRESH = 4
+N_NETWORKS = 8
+N_FRESH = 3
 ACCURACY = "tiny_space:accuracy_percent"
 
 
@@ -57,7 +57,7 @@ def _travel(home: Path) -> tuple[dict[str, Done], float]:
     step("fit", "local")
     step("evaluate", "local", "--networks", str(N_FRESH))
     limit_ms = 2 * step("predict", "local", f"{NAME}:0000").answer["latency_ms"]
-    limit = f"{limit_ms:.6f}ms"
+    limit = f"{limit_ms:.9f}ms"
     step("search", "local", "--space", NAME, "--latency", limit, "--accuracy", ACCURACY)
     step("predict", "local", f"{NAME}:0000")  # a search may have refitted the model
     return steps, limit_ms

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
+from latloop.cli.main import main
+
 from .command_line import latloop, read_rows
 from .conftest import ACCURACY, N_FRESH, N_NETWORKS, Journey
 from .tiny_space import BLOCKS, GAINS, HEAD_WIDTH, N_CLASSES, N_SLOTS, NAME, TINY, WIDTH
@@ -21,9 +24,6 @@ from .tiny_space import BLOCKS, GAINS, HEAD_WIDTH, N_CLASSES, N_SLOTS, NAME, TIN
 PREDICT_KEYS = {
     "device", "latency_ms", "low_ms", "high_ms", "confidence", "peak_activation_bytes",
     "weight_bytes", "n_operators", "unseen_operators",
-}  # fmt: skip
-MEASURE_KEYS = {
-    "device", "latency_ms", "low_ms", "high_ms", "confidence", "sessions", "flags",
 }  # fmt: skip
 VERIFY_KEYS = {
     "measured_ms", "measured_low_ms", "measured_high_ms", "meets_limit", "max_output_error",
@@ -172,22 +172,23 @@ def test_verify_measures_again_and_says_whether_the_limit_holds(home: Path) -> N
     assert report["measured_ms"] == done.answer["measured_ms"]
 
 
-@pytest.mark.usefixtures("board")
-def test_verify_of_a_limit_that_does_not_hold_is_a_no(home: Path) -> None:
-    done = latloop(home, "verify", deployment(home), "--latency", "0.5us", "--json")
-    assert done.code == 1
-    assert done.answer["meets_limit"] is False
-
-
-@pytest.mark.usefixtures("board")
-def test_verify_sees_that_a_program_computes_something_else(home: Path) -> None:
+def test_verify_sees_that_a_program_computes_something_else(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     weights = deployment(home) / "weights.bin"
-    damaged = np.frombuffer(weights.read_bytes(), np.float32).copy()
-    weights.write_bytes((damaged * 1.05).tobytes())
-    done = latloop(home, "verify", deployment(home), "--json")
-    assert done.code == 1
-    assert done.answer["meets_limit"] is True
-    assert done.answer["max_output_error"] > 1e-3
+    damaged = np.frombuffer(weights.read_bytes(), np.float32) * np.float32(1.05)
+    weights.write_bytes(damaged.tobytes())
+    # In this process, where one session is enough: this is not about time.
+    monkeypatch.setattr("latloop.journeys.deploy.N_SESSIONS", 1)
+    monkeypatch.setenv("LATLOOP_HOME", str(home))
+    command = ["latloop", "verify", str(deployment(home)), "--latency", "10s", "--json"]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as end:
+        main()
+    answer = json.loads(capsys.readouterr().out)
+    assert end.value.code == 1
+    assert answer["meets_limit"] is True
+    assert answer["max_output_error"] > 1e-3
 
 
 @pytest.mark.usefixtures("board")
@@ -204,16 +205,6 @@ def test_deploy_of_a_subnet_over_its_limit_is_a_no_but_leaves_a_deployment(
     assert done.answer["max_output_error"] < 1e-3
     for name in ("model.onnx", "program", "weights.bin", "report.json"):
         assert (folder / name).is_file()
-
-
-@pytest.mark.usefixtures("board")
-def test_measure_needs_no_profile_of_the_network(home: Path) -> None:
-    done = latloop(home, "measure", "local", f"{NAME}:2222", "--json")
-    assert done.code == 0
-    assert set(done.answer) >= MEASURE_KEYS
-    assert done.answer["sessions"] >= 3
-    assert done.answer["confidence"] >= 0.95
-    assert 0 < done.answer["low_ms"] <= done.answer["latency_ms"] <= done.answer["high_ms"]
 
 
 def test_run_computes_on_the_device_what_the_onnx_model_says(home: Path, tmp_path: Path) -> None:
@@ -269,8 +260,10 @@ def test_report_is_one_page_that_loads_nothing(home: Path, tmp_path: Path) -> No
     assert done.code == 0
     assert Path(done.answer["report"]) == page
     text = page.read_text()
-    assert f"{NAME}:{FOUND}" in text or (NAME in text and FOUND in text)
-    assert not re.search(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//""", text)
+    assert NAME in text
+    assert FOUND in text
+    assert not re.search(r"""<(?:script|img|iframe|link)\b[^>]*\s(?:src|href)\s*=""", text)
+    assert not re.search(r"""@import|url\(\s*["']?http""", text)
 
 
 def test_device_check_says_what_the_board_is(empty_home: Path) -> None:

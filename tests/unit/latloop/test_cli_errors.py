@@ -2,56 +2,34 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import errno
 import hashlib
 import os
-import shutil
 import sqlite3
-import sys
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
 
-from latloop.cli.main import main
+from latloop.cli.errors import exit_code_of
+from profiler.build import Kernel
+from profiler.operator import Operator
+from profiler.schedules.schedule import Schedule
 from profiler.store import Store
 from profiler.store_schema import SCHEMA_VERSION
 
+from .conftest import Ended, Latloop
+
+ROOT = Path(__file__).parents[3]
 MACRO = ("--space", "nas_bench_macro")
 NET = "nas_bench_macro:00000000"
-
-
-@dataclass(frozen=True)
-class Ended:
-    code: int
-    out: str
-    err: str
-
-
-Latloop = Callable[..., Ended]
-
-
-@pytest.fixture
-def latloop(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Latloop:
-    """Run the command line in this process, in an empty home; a traceback is a failed test."""
-    monkeypatch.setenv("LATLOOP_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str | Path) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["latloop", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        printed = capsys.readouterr()
-        assert isinstance(end.value.code, int)
-        return Ended(end.value.code, printed.out, printed.err)
-
-    return run
 
 
 def assert_refused(ended: Ended, code: int, *parts: str) -> None:
@@ -284,15 +262,68 @@ def test_inputs_that_are_no_arrays_are_refused(latloop: Latloop, tmp_path: Path)
 
 
 def test_a_page_that_cannot_be_written_is_named(latloop: Latloop) -> None:
-    assert_refused(latloop("report", "local", "--output", "no/such/page.html"), 2, "no/such/page")
+    assert_refused(latloop("report", "local", "--output", "no/such/page.html"), 2, "no/such/")
 
 
 def test_no_room_for_a_compiled_kernel_is_trouble_with_a_way_out(
     latloop: Latloop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full = shutil._ntuple_diskusage(1 << 30, 1 << 30, 0)
-    monkeypatch.setattr("profiler.artifacts.shutil.disk_usage", lambda _: full)
+    usage = SimpleNamespace(total=1 << 30, used=1 << 30, free=0)
+    monkeypatch.setattr("profiler.artifacts.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("profiler.build._Compiler._ask", lambda *_: b"object code")
     ended = latloop("device", "check", "local")
     home = tmp_path / "home" / "artifacts"
     assert_refused(ended, 21, f"no space left in {home}", "0 bytes are free", "LATLOOP_HOME")
     assert not [path for path in home.rglob("*") if path.is_file()]
+
+
+#: The last that zig 0.17.1 says when it links on a file system without space.
+ZIG_WITHOUT_SPACE = (
+    b"fatal error: error in backend: IO failure on output stream: No space left on device\n"
+)
+
+
+@pytest.mark.parametrize("where", ["objects", "linker"])
+def test_no_room_for_an_executable_is_trouble_with_a_way_out(
+    latloop: Latloop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def build(requests: Sequence[tuple[Operator, Schedule]], *_: object) -> tuple[Kernel, ...]:
+        return tuple(Kernel(op, schedule, 64 * "0") for op, schedule in requests)
+
+    def place(*_: object) -> dict[str, Path]:
+        if where == "objects":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "k.o")
+        return {}
+
+    said = subprocess.CompletedProcess((), 1, b"", ZIG_WITHOUT_SPACE)
+    monkeypatch.setattr("profiler.bench.build_kernels", build)
+    monkeypatch.setattr("profiler.bench.object_files", place)
+    monkeypatch.setattr("profiler.link.subprocess.run", lambda *_, **__: said)
+    ended = latloop("device", "check", "local")
+    folder = str(tmp_path / "home" / "cache" / "link")
+    assert_refused(ended, 21, "no disk space for the build cache", "LATLOOP_HOME", folder)
+
+
+def error_classes() -> dict[str, type[Exception]]:
+    """Every error that our packages define, by name, made anew from its definition.
+
+    Read from the sources, because importing them all takes as long as TVM and torch do.
+    """
+    bases: dict[str, str] = {}
+    for package in ("devices", "profiler", "costmodel", "searchspace", "latloop"):
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ClassDef) and node.name.endswith("Error"):
+                    bases[node.name] = ast.unparse(node.bases[0])
+
+    def define(name: str) -> type[Exception]:
+        known = vars(builtins).get(name)
+        return known or type(name, (define(bases[name]),), {})
+
+    return {name: define(name) for name in bases}
+
+
+def test_every_error_of_ours_has_an_exit_code() -> None:
+    classes = error_classes()
+    assert {"NoDiskSpaceError", "RunnerLostError", "NoModelError"} <= set(classes)
+    assert {name for name, kind in classes.items() if exit_code_of(kind()) is None} == set()

@@ -5,42 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
 
 from latloop.models import UnsupportedModelError, resolve_model
-from profiler.build import Kernel
-from profiler.deployment import DeploymentError, write_deployment
-from profiler.program import assemble
-from profiler.schedules.space import default_schedule
-from profiler.target import Target
+from profiler.deployment import DeploymentError
 from searchspace.space import UnknownSpaceError, load_space
 
 MACRO = load_space("nas_bench_macro")
 GENOME = MACRO.smallest()
 NAME = "nas_bench_macro:00000000"
-TARGET = Target("x86_64-linux-gnu", "generic")
-
-
-@pytest.fixture(scope="module")
-def weights() -> dict[str, np.ndarray]:
-    return MACRO.weights(MACRO.module(GENOME, np.random.default_rng(0)))
-
-
-@pytest.fixture
-def folder(tmp_path: Path, weights: dict[str, np.ndarray]) -> Path:
-    """A deployment as on the disk; its kernels need not run here, so there are none."""
-    network = MACRO.lower(GENOME)
-    kernels = {
-        op: Kernel(op, default_schedule(op, TARGET), f"{index:064x}")
-        for index, op in enumerate(dict.fromkeys(network.operators))
-    }
-    executable = tmp_path / "executable"
-    executable.write_bytes(b"\x7fELF")
-    made = tmp_path / "my-net"
-    write_deployment(made, assemble(network, kernels), executable, weights, "some-device")
-    return made
 
 
 def write_onnx(path: Path, nodes: Sequence[onnx.NodeProto]) -> Path:
@@ -68,15 +42,15 @@ def test_a_space_may_itself_be_module_and_object() -> None:
     assert subject.network == MACRO.lower(GENOME)
 
 
-def test_a_deployments_folder_is_its_network_with_its_program(folder: Path) -> None:
-    subject = resolve_model(str(folder))
+def test_a_deployments_folder_is_its_network_with_its_program(deployed: Path) -> None:
+    subject = resolve_model(str(deployed))
     assert subject.network == MACRO.lower(GENOME)
     assert subject.deployment is not None
-    assert subject.deployment.folder == folder
+    assert subject.deployment.folder == deployed
 
 
-def test_a_deployments_model_is_its_network(folder: Path) -> None:
-    subject = resolve_model(str(folder / "model.onnx"))
+def test_a_deployments_model_is_its_network(deployed: Path) -> None:
+    subject = resolve_model(str(deployed / "model.onnx"))
     assert subject.network.name == NAME
     assert subject.deployment is None
 
@@ -101,22 +75,22 @@ def test_somebody_elses_onnx_is_refused_with_what_can_be_given(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("missing", ["model.onnx", "program", "program.json", "weights.bin"])
-def test_a_folder_that_lacks_a_file_is_no_deployment(folder: Path, missing: str) -> None:
-    (folder / missing).unlink()
+def test_a_folder_that_lacks_a_file_is_no_deployment(deployed: Path, missing: str) -> None:
+    (deployed / missing).unlink()
     with pytest.raises(DeploymentError, match=f"is not a deployment: it has no {missing}"):
-        resolve_model(str(folder))
+        resolve_model(str(deployed))
 
 
-def test_a_damaged_program_is_called_so(folder: Path) -> None:
-    (folder / "program.json").write_text('{"format": 1')
+def test_a_damaged_program_is_called_so(deployed: Path) -> None:
+    (deployed / "program.json").write_text('{"format": 1')
     with pytest.raises(DeploymentError, match=r"program\.json is damaged .*: deploy again"):
-        resolve_model(str(folder))
+        resolve_model(str(deployed))
 
 
-def test_a_deployment_of_a_newer_format_is_refused(folder: Path) -> None:
-    (folder / "program.json").write_text('{"format": 2}')
+def test_a_deployment_of_a_newer_format_is_refused(deployed: Path) -> None:
+    (deployed / "program.json").write_text('{"format": 2}')
     with pytest.raises(DeploymentError, match=r"format 2, this Latloop reads 1"):
-        resolve_model(str(folder))
+        resolve_model(str(deployed))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import sys
 import pytest
 
 from latloop.cli import output
-from profiler.sessions import NetworkMeasurement
 
 
 class Terminal(io.StringIO):
@@ -87,23 +86,3 @@ def test_a_table_reaches_stdout_whole(capsys: pytest.CaptureFixture[str]) -> Non
     assert printed.err == ""
     letters = "".join(c for c in printed.out if c.isalnum() or c in "/-.")
     assert long in letters, "a path that is cut cannot be copied"
-
-
-def test_measured_keys_are_milliseconds_of_the_microseconds_measured() -> None:
-    measurement = NetworkMeasurement(
-        latency_us=2500.0,
-        low_us=2400.0,
-        high_us=2700.0,
-        confidence=0.96,
-        upper_us=2650.0,
-        session_us=(2400.0, 2500.0, 2700.0),
-        flags=("stolen",),
-    )
-    assert output.measured_json(measurement) == {
-        "latency_ms": 2.5,
-        "low_ms": 2.4,
-        "high_ms": 2.7,
-        "confidence": 0.96,
-        "sessions": 3,
-        "flags": ["stolen"],
-    }

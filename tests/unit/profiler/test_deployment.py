@@ -53,7 +53,8 @@ def test_a_deployment_runs_from_its_folder_alone(
 ) -> None:
     moved = shutil.move(deployed.folder, tmp_path / "moved to")
     monkeypatch.chdir(tmp_path)
-    deployment = read_deployment(Path("moved to"))  # a relative path, too
+    deployment = read_deployment(Path("moved to"))  # a relative path, of another place then
+    monkeypatch.chdir("/")
     with LocalDevice().start(Path(moved) / EXECUTABLE_FILE) as runner:
         for seed in (1, 2):
             inputs = network_inputs(EVERY_KIND, np.random.default_rng(seed))

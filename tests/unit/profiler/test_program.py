@@ -52,11 +52,13 @@ def run(
 def ready(
     network: Network, bench: NetworkBench, folder: Path
 ) -> tuple[Program, Workload, dict[str, Array]]:
-    """A program, its workload with real weights, and those weights."""
+    """A program, its workload with weights from a file, and those weights."""
     program = assemble(network, bench.kernels)
     weights = network_weights(network, np.random.default_rng(2))
     (folder / "weights").write_bytes(weights_image(program, weights))
-    return program, replace(program.workload, weights_file=folder / "weights"), weights
+    unfilled = tuple(replace(tensor, fill=None) for tensor in program.workload.tensors)
+    workload = replace(program.workload, tensors=unfilled, weights_file=folder / "weights")
+    return program, workload, weights
 
 
 @each_network

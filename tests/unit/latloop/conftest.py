@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from latloop.cli.main import main
+from profiler.build import Kernel
+from profiler.deployment import write_deployment
+from profiler.program import assemble
+from profiler.schedules.space import default_schedule
+from profiler.target import Target
+from searchspace.space import load_space
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+Latloop = Callable[..., Ended]
+
+
+@pytest.fixture
+def latloop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Latloop:
+    """Run the command line in this process, in an empty home; a traceback is a failed test."""
+    monkeypatch.setenv("LATLOOP_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str | Path) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["latloop", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        printed = capsys.readouterr()
+        assert isinstance(end.value.code, int)
+        return Ended(end.value.code, printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def smallest_weights() -> dict[str, np.ndarray]:
+    """Weights of nas_bench_macro:00000000."""
+    space = load_space("nas_bench_macro")
+    return space.weights(space.module(space.smallest(), np.random.default_rng(0)))
+
+
+@pytest.fixture
+def deployed(tmp_path: Path, smallest_weights: dict[str, np.ndarray]) -> Path:
+    """A deployment of nas_bench_macro:00000000 as it lies on the disk, but without kernels."""
+    space = load_space("nas_bench_macro")
+    network = space.lower(space.smallest())
+    target = Target("x86_64-linux-gnu", "generic")
+    kernels = {
+        op: Kernel(op, default_schedule(op, target), f"{index:064x}")
+        for index, op in enumerate(dict.fromkeys(network.operators))
+    }
+    executable = tmp_path / "executable"
+    executable.write_bytes(b"\x7fELF")
+    folder = tmp_path / "my-net"
+    write_deployment(folder, assemble(network, kernels), executable, smallest_weights, "a-device")
+    return folder

@@ -185,6 +185,8 @@ def _visit(
     progress: Callable[[int, int], None],
 ) -> None:
     done = bench.store.rounds_done(bench.device_id, purpose)
+    failed = bench.store.failed_kernels(bench.device_id)
+    items = [item for item in items if (item.subject, item.schedule, item.kernel) not in failed]
     if all(item.round_key(index) in done for item in items for index in range(n_rounds)):
         return
     executable, canary = link_with_canary(bench, kernels)

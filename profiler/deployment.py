@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ PROGRAM_FILE = "program.json"
 EXECUTABLE_FILE = "program"
 WEIGHTS_FILE = "weights.bin"
 REPORT_FILE = "report.json"
+_CONTENTS = (EXECUTABLE_FILE, WEIGHTS_FILE, MODEL_FILE)
 _RUN_TIMEOUT_MS = 60_000
 
 
@@ -131,7 +133,9 @@ def write_deployment(
         "calls": [asdict(call) for call in workload.calls],
         "inputs": dict(program.inputs),
         "outputs": dict(program.outputs),
+        "sha256": {name: _digest(folder / name) for name in _CONTENTS},
     }
+    # Last: a folder whose writing was cut short has no description that fits its files.
     (folder / PROGRAM_FILE).write_text(json.dumps(document, indent=1) + "\n")
     return read_deployment(folder)
 
@@ -142,7 +146,7 @@ def read_deployment(folder: Path) -> Deployment:
     Raises:
         DeploymentError: files are missing, damaged, or of a newer format.
     """
-    for name in (PROGRAM_FILE, EXECUTABLE_FILE, WEIGHTS_FILE, MODEL_FILE):
+    for name in (PROGRAM_FILE, *_CONTENTS):
         if not (folder / name).is_file():
             raise DeploymentError(f"{folder} is not a deployment: it has no {name}")
     try:
@@ -152,6 +156,9 @@ def read_deployment(folder: Path) -> Deployment:
                 f"{folder} has format {document['format']}, this Latloop reads {FORMAT_VERSION}: "
                 "install a newer Latloop or deploy again"
             )
+        for name, digest in document["sha256"].items():
+            if _digest(folder / name) != digest:
+                raise DeploymentError(f"{folder / name} is not what was deployed: deploy again")
         workload = Workload(
             tensors=tuple(Tensor(r, offset, tuple(s)) for r, offset, s in document["tensors"]),
             calls=tuple(KernelCall(c["kernel"], tuple(c["tensors"])) for c in document["calls"]),
@@ -173,6 +180,11 @@ def read_deployment(folder: Path) -> Deployment:
         raise DeploymentError(
             f"{folder / PROGRAM_FILE} is damaged ({error}): deploy again"
         ) from error
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_report(folder: Path) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def measure(items: Sequence[Item], sweep: Sweep, progress: Progress = unheard) -
     """
     done = sweep.store.rounds_done(sweep.device_id, sweep.purpose)
     total = len(items) * sweep.n_rounds
-    failed: set[tuple[str, str, str]] = set()
+    failed = set(sweep.store.failed_kernels(sweep.device_id))
     watch = watch_canary(sweep)
     finished = 0
     for round_index in range(sweep.n_rounds):

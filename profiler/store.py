@@ -224,6 +224,17 @@ class Store:
         with explained(self._url), self._engine.connect() as connection:
             return int(connection.execute(query).scalar_one())
 
+    def failed_kernels(self, device_id: str) -> frozenset[tuple[str, str, str]]:
+        """(subject, schedule, kernel) of everything that ever failed on a device."""
+        query = select(_VISITS.subject, _VISITS.schedule, _VISITS.kernel).where(
+            _VISITS.device_id == device_id, _VISITS.failure_reason.is_not(None)
+        )
+        with explained(self._url), self._engine.connect() as connection:
+            return frozenset(
+                (row.subject, row.schedule, row.kernel)
+                for row in connection.execute(query.distinct())
+            )
+
     def operator_latencies(
         self, device_id: str, purposes: Collection[Purpose] = _PROFILE
     ) -> tuple[OperatorLatency, ...]:

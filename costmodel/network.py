@@ -28,7 +28,7 @@ _NAMES: Final = (*SHARED, "kind", "operator", "noise", "floor")
 # bytes were like the median network's, others relative; noise relative, its floor a share of the
 # fastest network.
 _PRIOR_LOG: Final = np.log([0.01, 0.05, 0.03, 0.02, 0.02, 0.02, 1.0, 0.008, 0.003])
-_PRIOR_LOG_SD: Final = np.array([1.0, 0.7, 0.8, 0.8, 0.8, 0.7, 0.5, 0.6, 0.8])
+_PRIOR_LOG_SD: Final = np.array([0.3, 0.7, 0.8, 0.8, 0.8, 0.7, 0.5, 0.6, 0.8])
 #: Without a single network nothing bounds the distance between a sum and a whole.
 _SCALE_WITHOUT_NETWORKS: Final = 0.10
 _CHUNK: Final = 8192

@@ -94,17 +94,31 @@ def build_kernels(
         ArtifactError: the cache's disk is full.
     """
     results: dict[int, Kernel | BuildFailure] = {}
-    missing: queue.SimpleQueue[int] = queue.SimpleQueue()
+    missing = []
     for index, (operator, schedule) in enumerate(requests):
         cached = _cached(operator, schedule, target, artifacts)
         if cached is None:
-            missing.put(index)
+            missing.append(index)
         else:
             results[index] = cached
-    n_missing = missing.qsize()
-    if n_missing == 0:
-        return tuple(results[index] for index in range(len(requests)))
-    n_workers = min(os.cpu_count() or 1, 8) if n_missing > _FEW else 1
+
+    def compile_one(compiler: _Compiler, index: int) -> None:
+        results[index] = compiler.compile(*requests[index], target, artifacts)
+        progress(len(results) - len(requests) + len(missing), len(missing))
+
+    _compile_side_by_side(missing, compile_one)
+    return tuple(results[index] for index in range(len(requests)))
+
+
+def _compile_side_by_side(
+    indices: Sequence[int], compile_one: Callable[[_Compiler, int], None]
+) -> None:
+    """Work off indices in as many compiler processes as pay; the first error ends all."""
+    if not indices:
+        return
+    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for index in indices:
+        waiting.put(index)
     errors: list[BaseException] = []
     stop = threading.Event()
 
@@ -112,17 +126,14 @@ def build_kernels(
         try:
             with _Compiler() as compiler:
                 while not stop.is_set():
-                    try:
-                        index = missing.get_nowait()
-                    except queue.Empty:
-                        return
-                    operator, schedule = requests[index]
-                    results[index] = compiler.compile(operator, schedule, target, artifacts)
-                    progress(n_missing - missing.qsize(), n_missing)
+                    compile_one(compiler, waiting.get_nowait())
+        except queue.Empty:
+            return
         except BaseException as error:  # raised again in the caller's thread
             errors.append(error)
             stop.set()
 
+    n_workers = min(os.cpu_count() or 1, 8) if len(indices) > _FEW else 1
     threads = [threading.Thread(target=serve, daemon=True) for _ in range(n_workers)]
     for thread in threads:
         thread.start()
@@ -133,7 +144,6 @@ def build_kernels(
         stop.set()
     if errors:
         raise errors[0]
-    return tuple(results[index] for index in range(len(requests)))
 
 
 def _cache_key(operator: Operator, schedule: Schedule, target: Target) -> str:

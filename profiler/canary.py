@@ -23,12 +23,12 @@ CANARY_PLAN: Final = TimingPlan(
     with_timestamps=False,
     timeout_ms=20_000,
 )
-#: A canary this much above or below its quiet latency marks the visits around it.
+#: A canary this much above or below its usual latency may mark the visits around it.
 TOLERANCE: Final = 0.05
 N_REMEMBERED: Final = 100
 #: A device without a memory is asked so often before it is trusted.
 N_FIRST: Final = 8
-_QUIET_PERCENTILE: Final = 25.0
+_MAD_TO_SD: Final = 1.4826  # of a normal distribution; Rousseeuw & Croux 1993
 
 _CONV: Final = Operator("conv2d", (1, 20, 20, 80), 80, epilogue=("bias", "relu"))
 _POOL: Final = Operator("global_avg_pool2d", (1, 20, 20, 80), 80)
@@ -52,8 +52,9 @@ CANARY: Final = Network(
 class CanaryWatch:
     """What the canary usually takes on one device, in microseconds.
 
-    Disturbances make it slower much more often than faster, so the lower quartile of the last
-    hundred is the quiet level.
+    It has moved when it leaves its recent median by more than `TOLERANCE` and by more than three of
+    its own usual deviations: on a machine that is never quiet, every visit counts, because leaving
+    out those beside an unusual canary costs more samples than it gains.
     """
 
     def __init__(self, remembered_us: tuple[float, ...]) -> None:
@@ -64,5 +65,6 @@ class CanaryWatch:
         if latency_us is None:
             return True
         self._recent_us.append(latency_us)
-        quiet_us = float(np.percentile(self._recent_us, _QUIET_PERCENTILE))
-        return abs(latency_us - quiet_us) > TOLERANCE * quiet_us
+        usual_us = float(np.median(self._recent_us))
+        deviation_us = _MAD_TO_SD * float(np.median(np.abs(np.array(self._recent_us) - usual_us)))
+        return abs(latency_us - usual_us) > max(TOLERANCE * usual_us, 3 * deviation_us)

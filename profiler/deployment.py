@@ -119,8 +119,17 @@ def write_deployment(
     new = folder / f"{EXECUTABLE_FILE}.new"
     shutil.copy(executable, new)
     new.replace(folder / EXECUTABLE_FILE)
+    document = _describe(program, device_id) | {
+        "sha256": {name: _digest(folder / name) for name in _CONTENTS}
+    }
+    # Last: a folder whose writing was cut short has no description that fits its files.
+    (folder / PROGRAM_FILE).write_text(json.dumps(document, indent=1) + "\n")
+    return read_deployment(folder)
+
+
+def _describe(program: Program, device_id: str) -> dict[str, object]:
     workload = program.workload
-    document = {
+    return {
         "format": FORMAT_VERSION,
         "network": program.network.name,
         "device_id": device_id,
@@ -133,11 +142,7 @@ def write_deployment(
         "calls": [asdict(call) for call in workload.calls],
         "inputs": dict(program.inputs),
         "outputs": dict(program.outputs),
-        "sha256": {name: _digest(folder / name) for name in _CONTENTS},
     }
-    # Last: a folder whose writing was cut short has no description that fits its files.
-    (folder / PROGRAM_FILE).write_text(json.dumps(document, indent=1) + "\n")
-    return read_deployment(folder)
 
 
 def read_deployment(folder: Path) -> Deployment:

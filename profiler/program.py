@@ -17,7 +17,7 @@ from profiler.build import Kernel
 from profiler.layout import argument_shapes, pack_weights
 from profiler.network import Call, Network
 from profiler.operator import Operator, Shape
-from profiler.plan import plan_arena
+from profiler.plan import ArenaPlan, plan_arena
 
 _ALIGNMENT = 64
 
@@ -53,14 +53,42 @@ class Program:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-class _Tensors:
-    """The tensors of a workload while it is assembled, each place and shape once."""
+class _Places:
+    """Tensors of a workload while it is assembled: each place, seen with each shape, once."""
 
-    def __init__(self) -> None:
-        self.all: dict[Tensor, int] = {}
+    def __init__(self, network: Network, plan: ArenaPlan) -> None:
+        self.tensors: dict[Tensor, int] = {}
+        self.weights: dict[str, int] = {}
+        self.weight_bytes = 0
+        self._plan = plan
+        self._inputs = {name for name, _ in network.inputs}
 
-    def index(self, tensor: Tensor) -> int:
-        return self.all.setdefault(tensor, len(self.all))
+    def activation(self, name: str, shape: Shape) -> int:
+        """Index of an activation at its planned place; inputs are filled."""
+        fill = Fill(_seed(name), 1.0) if name in self._inputs else None
+        return self._index(Tensor("arena", self._plan.offsets[name], shape, fill))
+
+    def weight(self, name: str, shape: Shape, scale: float) -> int:
+        """Index of a weight, placed behind those before it on first use."""
+        if name not in self.weights:
+            fill = Fill(_seed(name), scale)
+            self.weights[name] = self._index(Tensor("weights", self.weight_bytes, shape, fill))
+            self.weight_bytes += _aligned(4 * math.prod(shape))
+        return self.weights[name]
+
+    def bind(self, call: Call, kernel: Kernel) -> KernelCall:
+        """The kernel's call on the tensors that the network's call names."""
+        shapes = argument_shapes(call.operator, kernel.schedule)
+        n_inputs = len(call.inputs)
+        arguments = [
+            *map(self.activation, call.inputs, shapes[:n_inputs]),
+            *map(self.weight, call.weights, shapes[n_inputs:-1], _weight_scales(call.operator)),
+            self.activation(call.output, shapes[-1]),
+        ]
+        return KernelCall(kernel.name, tuple(arguments))
+
+    def _index(self, tensor: Tensor) -> int:
+        return self.tensors.setdefault(tensor, len(self.tensors))
 
 
 def assemble(network: Network, kernels: Mapping[Operator, Kernel]) -> Program:
@@ -70,44 +98,20 @@ def assemble(network: Network, kernels: Mapping[Operator, Kernel]) -> Program:
         KeyError: an operator has no kernel.
     """
     plan = plan_arena(network, _ALIGNMENT)
-    filled = {name for name, _ in network.inputs}
-    tensors = _Tensors()
-    weights: dict[str, int] = {}
-    weight_bytes = 0
-
-    def activation(name: str, shape: Shape) -> int:
-        fill = Fill(_seed(name), 1.0) if name in filled else None
-        return tensors.index(Tensor("arena", plan.offsets[name], shape, fill))
-
-    def weight(name: str, shape: Shape, scale: float) -> int:
-        nonlocal weight_bytes
-        if name not in weights:
-            fill = Fill(_seed(name), scale)
-            weights[name] = tensors.index(Tensor("weights", weight_bytes, shape, fill))
-            weight_bytes += _aligned(4 * math.prod(shape))
-        return weights[name]
-
-    calls = []
-    for call in network.calls:
-        kernel = kernels[call.operator]
-        shapes = argument_shapes(call.operator, kernel.schedule)
-        n_inputs = len(call.inputs)
-        scales = _weight_scales(call.operator)
-        arguments = [
-            *map(activation, call.inputs, shapes[:n_inputs]),
-            *map(weight, call.weights, shapes[n_inputs:-1], scales),
-            activation(call.output, shapes[-1]),
-        ]
-        calls.append(KernelCall(kernel.name, tuple(arguments)))
-    shapes_by_name = dict(network.inputs) | {
-        c.output: c.operator.output_shape for c in network.calls
-    }
-    inputs = {name: activation(name, shape) for name, shape in network.inputs}
-    outputs = {name: activation(name, shapes_by_name[name]) for name in network.outputs}
-    workload = Workload(tuple(tensors.all), tuple(calls), plan.arena_bytes, weight_bytes)
-    distinct = dict.fromkeys(kernels[operator] for operator in network.operators)
+    places = _Places(network, plan)
+    calls = tuple(places.bind(call, kernels[call.operator]) for call in network.calls)
+    made = {call.output: call.operator.output_shape for call in network.calls}
+    shapes = dict(network.inputs) | made
+    inputs = {name: places.activation(name, shape) for name, shape in network.inputs}
+    outputs = {name: places.activation(name, shapes[name]) for name in network.outputs}
     return Program(
-        network, tuple(distinct), workload, inputs, outputs, weights, plan.peak_live_bytes
+        network=network,
+        kernels=tuple(dict.fromkeys(kernels[operator] for operator in network.operators)),
+        workload=Workload(tuple(places.tensors), calls, plan.arena_bytes, places.weight_bytes),
+        inputs=inputs,
+        outputs=outputs,
+        weights=places.weights,
+        peak_live_bytes=plan.peak_live_bytes,
     )
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-import numpy as np
 from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, func, insert, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
@@ -21,7 +20,6 @@ from profiler.measurement import NetworkLatency, OperatorLatency
 from profiler.operator import Operator
 from profiler.schedules.schedule import Schedule
 from profiler.statistics import (
-    UNUSABLE_FLAGS,
     VisitMedian,
     summarize_networks,
     summarize_operators,
@@ -39,6 +37,13 @@ from profiler.store_open import (
     explained,
     locate,
     writing,
+)
+from profiler.store_rows import (
+    InPlace,
+    add_in_place,
+    read_median,
+    select_in_place,
+    select_medians,
 )
 from profiler.store_schema import Purpose, SubjectKind, Visit, row_to_visit, visit_to_row
 
@@ -270,52 +275,14 @@ class Store:
     def _medians(
         self, device_id: str, subject_kind: SubjectKind, counts: ColumnElement[bool]
     ) -> Iterator[VisitMedian]:
-        query = select(
-            _VISITS.id,
-            _VISITS.subject,
-            _VISITS.schedule,
-            _VISITS.kernel,
-            _VISITS.network_digest,
-            _VISITS.n_repeats,
-            _VISITS.block_ns,
-            _VISITS.flags,
-        ).where(_VISITS.device_id == device_id, _VISITS.subject_kind == subject_kind, counts)
+        query = select_medians(device_id, subject_kind, counts)
         for row in self._rows(query, _N_ROWS_A_PAGE):
-            is_timed = row.block_ns is not None
-            yield VisitMedian(
-                subject=row.subject,
-                schedule=row.schedule,
-                kernel=row.kernel,
-                median_us=visit_median_us(row.block_ns, row.n_repeats) if is_timed else None,
-                is_flagged=not UNUSABLE_FLAGS.isdisjoint(row.flags),
-                operators=self._network_operators(row.network_digest),
-            )
+            yield read_median(row, self._network_operators(row.network_digest))
 
-    def _in_place(
-        self, device_id: str, purposes: Collection[Purpose]
-    ) -> dict[str, list[tuple[float, bool]]]:
-        """For each operator and network visit, (median over repetitions in us, is flagged).
-
-        A repetition's sample is the mean over the calls of that operator in it.
-        """
-        query = select(
-            _VISITS.id, _VISITS.network_digest, _VISITS.call_ns, _VISITS.n_calls, _VISITS.flags
-        ).where(
-            _VISITS.device_id == device_id,
-            _VISITS.subject_kind == "network",
-            _VISITS.purpose.in_(purposes),
-            _VISITS.call_ns.is_not(None),
-        )
-        samples: dict[str, list[tuple[float, bool]]] = defaultdict(list)
-        for row in self._rows(query, _N_BLOBS_A_PAGE):
-            call_ns = schema.unpack_call_ns(row.call_ns, row.n_calls)
-            is_flagged = not UNUSABLE_FLAGS.isdisjoint(row.flags)
-            positions: dict[str, list[int]] = defaultdict(list)
-            for position, key in enumerate(self._network_operators(row.network_digest)):
-                positions[key].append(position)
-            for key, columns in positions.items():
-                median_ns = float(np.median(call_ns[:, columns].mean(axis=1)))
-                samples[key].append((median_ns / 1000.0, is_flagged))
+    def _in_place(self, device_id: str, purposes: Collection[Purpose]) -> InPlace:
+        samples: InPlace = defaultdict(list)
+        for row in self._rows(select_in_place(device_id, purposes), _N_BLOBS_A_PAGE):
+            add_in_place(samples, row, self._network_operators(row.network_digest))
         return samples
 
     def _rows(self, query: Select[Any], n_rows_a_page: int) -> Iterator[Row[Any]]:

@@ -232,7 +232,7 @@ def test_a_canary_that_failed_counts_as_moved(store: Store, measure_with: Measur
     assert all(found == [("canary_moved",), ()] for found in flags_by_visit(store).values())
 
 
-def test_the_next_sweep_remembers_the_quiet_level(store: Store, measure_with: MeasureWith) -> None:
+def test_the_next_sweep_remembers_the_usual_level(store: Store, measure_with: MeasureWith) -> None:
     def slower(name: str, n: int) -> Timing:
         return timing(110) if name == "canary" else steady(name, n)
 
@@ -247,7 +247,7 @@ def test_visits_are_made_again_no_more_than_max_repeats_times(
     store: Store, measure_with: MeasureWith
 ) -> None:
     def script(name: str, n: int) -> Timing:
-        return timing(100 * 1.2**n) if name == "canary" else timing(100)
+        return timing(100 * 1.6**n) if name == "canary" else timing(100)
 
     runner = ScriptedRunner(script)
     measure_with(runner)
@@ -261,7 +261,7 @@ def test_an_item_that_failed_beside_a_canary_that_moved_is_not_visited_again(
 ) -> None:
     def script(name: str, n: int) -> Timing | Failure:
         if name == "canary":
-            return timing(100 * 1.2**n)
+            return timing(100 * 1.6**n)
         return CRASH if name == "k07" else steady(name, n)
 
     runner = ScriptedRunner(script)

@@ -141,7 +141,7 @@ def test_no_more_than_the_extra_sessions_are_made_and_then_all_count(
     store: Store, measure_with: MeasureWith
 ) -> None:
     def answer(name: str, n: int) -> Timing:
-        return timing(50 * 1.2**n) if name == "canary" else script()(name, n)
+        return timing(50 * 1.6**n) if name == "canary" else script()(name, n)
 
     runner = ScriptedRunner(answer)
     measured = measure_with(runner)

@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL
 
 from devices.board import Fingerprint
 from profiler import store_schema as schema
+from profiler.board_state import BoardState
 from profiler.measurement import NetworkLatency, OperatorLatency
 from profiler.operator import Operator
 from profiler.schedules.schedule import Schedule
@@ -42,6 +43,8 @@ from profiler.store_rows import (
     InPlace,
     add_in_place,
     read_median,
+    read_state,
+    select_canaries,
     select_in_place,
     select_medians,
 )
@@ -275,15 +278,20 @@ class Store:
     def _medians(
         self, device_id: str, subject_kind: SubjectKind, counts: ColumnElement[bool]
     ) -> Iterator[VisitMedian]:
+        state = self._state(device_id)
         query = select_medians(device_id, subject_kind, counts)
         for row in self._rows(query, _N_ROWS_A_PAGE):
-            yield read_median(row, self._network_operators(row.network_digest))
+            yield read_median(row, self._network_operators(row.network_digest), state)
 
     def _in_place(self, device_id: str, purposes: Collection[Purpose]) -> InPlace:
+        state = self._state(device_id)
         samples: InPlace = defaultdict(list)
         for row in self._rows(select_in_place(device_id, purposes), _N_BLOBS_A_PAGE):
-            add_in_place(samples, row, self._network_operators(row.network_digest))
+            add_in_place(samples, row, self._network_operators(row.network_digest), state)
         return samples
+
+    def _state(self, device_id: str) -> BoardState:
+        return read_state(self._rows(select_canaries(device_id), _N_ROWS_A_PAGE))
 
     def _rows(self, query: Select[Any], n_rows_a_page: int) -> Iterator[Row[Any]]:
         """Rows in order of id, page by page, so that a slow reader holds no transaction open."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import numpy as np
 from sqlalchemy import ColumnElement, Row, Select, select
 
+from profiler.board_state import BoardState
 from profiler.statistics import UNUSABLE_FLAGS, VisitMedian, visit_median_us
 from profiler.store_schema import Purpose, SubjectKind, unpack_call_ns, visits
 
@@ -31,17 +33,39 @@ def select_medians(
         _VISITS.n_repeats,
         _VISITS.block_ns,
         _VISITS.flags,
+        _VISITS.created,
     ).where(_VISITS.device_id == device_id, _VISITS.subject_kind == subject_kind, counts)
 
 
-def read_median(row: Row[Any], operators: tuple[str, ...]) -> VisitMedian:
-    """One row of `select_medians`, reduced to its median."""
-    is_timed = row.block_ns is not None
+def select_canaries(device_id: str) -> Select[Any]:
+    """Canaries that did not fail."""
+    return select(_VISITS.id, _VISITS.created, _VISITS.n_repeats, _VISITS.block_ns).where(
+        _VISITS.device_id == device_id,
+        _VISITS.purpose == "canary",
+        _VISITS.block_ns.is_not(None),
+    )
+
+
+def read_state(rows: Iterable[Row[Any]]) -> BoardState:
+    """Rows of `select_canaries` as the board's speed over time."""
+    pairs = [(_time_s(row), visit_median_us(row.block_ns, row.n_repeats)) for row in rows]
+    return BoardState.from_canaries([at for at, _ in pairs], [us for _, us in pairs])
+
+
+def _time_s(row: Row[Any]) -> float:
+    return datetime.fromisoformat(row.created).timestamp()
+
+
+def read_median(row: Row[Any], operators: tuple[str, ...], state: BoardState) -> VisitMedian:
+    """One row of `select_medians`, reduced to its median at the board's usual speed."""
+    median_us = None
+    if row.block_ns is not None:
+        median_us = visit_median_us(row.block_ns, row.n_repeats) / state.slowdown(_time_s(row))
     return VisitMedian(
         subject=row.subject,
         schedule=row.schedule,
         kernel=row.kernel,
-        median_us=visit_median_us(row.block_ns, row.n_repeats) if is_timed else None,
+        median_us=median_us,
         is_flagged=not UNUSABLE_FLAGS.isdisjoint(row.flags),
         operators=operators,
     )
@@ -50,7 +74,12 @@ def read_median(row: Row[Any], operators: tuple[str, ...]) -> VisitMedian:
 def select_in_place(device_id: str, purposes: Collection[Purpose]) -> Select[Any]:
     """Visits to networks that have samples between calls."""
     return select(
-        _VISITS.id, _VISITS.network_digest, _VISITS.call_ns, _VISITS.n_calls, _VISITS.flags
+        _VISITS.id,
+        _VISITS.network_digest,
+        _VISITS.call_ns,
+        _VISITS.n_calls,
+        _VISITS.flags,
+        _VISITS.created,
     ).where(
         _VISITS.device_id == device_id,
         _VISITS.subject_kind == "network",
@@ -59,11 +88,15 @@ def select_in_place(device_id: str, purposes: Collection[Purpose]) -> Select[Any
     )
 
 
-def add_in_place(samples: InPlace, row: Row[Any], operators: Sequence[str]) -> None:
+def add_in_place(
+    samples: InPlace, row: Row[Any], operators: Sequence[str], state: BoardState
+) -> None:
     """Add one row of `select_in_place`: a sample for each operator that the network holds.
 
-    A repetition's sample is the mean over the calls of that operator in it.
+    A repetition's sample is the mean over the calls of that operator in it, at the board's usual
+    speed.
     """
+    slowdown = state.slowdown(_time_s(row))
     call_ns = unpack_call_ns(row.call_ns, row.n_calls)
     is_flagged = not UNUSABLE_FLAGS.isdisjoint(row.flags)
     positions: dict[str, list[int]] = defaultdict(list)
@@ -71,4 +104,4 @@ def add_in_place(samples: InPlace, row: Row[Any], operators: Sequence[str]) -> N
         positions[key].append(position)
     for key, columns in positions.items():
         median_ns = float(np.median(call_ns[:, columns].mean(axis=1)))
-        samples[key].append((median_ns / 1000.0, is_flagged))
+        samples[key].append((median_ns / slowdown / 1000.0, is_flagged))

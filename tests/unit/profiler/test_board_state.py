@@ -1,0 +1,41 @@
+"""Visits of different moments, made comparable by the canaries around them."""
+
+from __future__ import annotations
+
+import pytest
+
+from profiler.board_state import MIN_CANARIES, WINDOW_S, BoardState
+
+
+def test_a_board_that_was_a_fifth_slower_for_a_while_is_seen_to_be_so() -> None:
+    times = [float(t) for t in range(100)]
+    slow = range(40, 60)
+    canaries = [120.0 if t in slow else 100.0 for t in range(100)]
+    state = BoardState.from_canaries(times, canaries)
+    assert state.slowdown(20.0) == pytest.approx(1.0)
+    assert state.slowdown(50.0) == pytest.approx(1.2)
+    assert 1.0 < state.slowdown(40.0) < 1.2  # half of the window is slow
+
+
+def test_a_single_unusual_canary_counts_as_one_of_many() -> None:
+    times = [0.5 * t for t in range(100)]
+    canaries = [100.0] * 50 + [200.0] + [100.0] * 49
+    n_in_window = int(2 * WINDOW_S / 0.5)
+    expected = 2.0 ** (1 / n_in_window)
+    assert BoardState.from_canaries(times, canaries).slowdown(25.0) == pytest.approx(
+        expected, rel=1e-3
+    )
+
+
+def test_too_few_canaries_tell_nothing() -> None:
+    few = BoardState.from_canaries([0.0] * (MIN_CANARIES - 1), [150.0] * (MIN_CANARIES - 1))
+    assert few.slowdown(0.0) == 1.0
+    assert BoardState.from_canaries([], []).slowdown(0.0) == 1.0
+    far = BoardState.from_canaries([0.0] * 10, [100.0] * 10)
+    assert far.slowdown(3600.0) == 1.0
+
+
+def test_the_order_in_which_canaries_are_given_does_not_matter() -> None:
+    times, canaries = [3.0, 1.0, 2.0, 0.0], [100.0, 130.0, 110.0, 90.0]
+    turned = BoardState.from_canaries(times[::-1], canaries[::-1])
+    assert BoardState.from_canaries(times, canaries).slowdown(1.5) == turned.slowdown(1.5)

@@ -278,7 +278,10 @@ class Store:
     def _medians(
         self, device_id: str, subject_kind: SubjectKind, counts: ColumnElement[bool]
     ) -> Iterator[VisitMedian]:
-        state = self._state(device_id)
+        # Operators as they were timed: the kernel that is kept must not change with every canary
+        # that is heard later, or its programs would have to be measured again.
+        is_network = subject_kind == "network"
+        state = self._state(device_id) if is_network else BoardState.from_canaries((), ())
         query = select_medians(device_id, subject_kind, counts)
         for row in self._rows(query, _N_ROWS_A_PAGE):
             yield read_median(row, self._network_operators(row.network_digest), state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import re
@@ -156,7 +157,9 @@ def test_an_impossible_limit_ends_with_the_fastest_subnet_and_nothing_measured(
     assert said, done.err
     assert said[2] == "0000"
     fastest = journey.steps["predict"].answer  # the limit's confidence asks for mean + z sigma
-    assert fastest["latency_ms"] < float(said[1]) <= fastest["high_ms"] * 1.01
+    assert (
+        fastest["latency_ms"] < float(said[1]) <= fastest["high_ms"] * 1.05
+    )  # printed with two digits
     assert read_rows(home) == before
 
 
@@ -178,6 +181,10 @@ def test_verify_sees_that_a_program_computes_something_else(
     weights = deployment(home) / "weights.bin"
     damaged = np.frombuffer(weights.read_bytes(), np.float32) * np.float32(1.05)
     weights.write_bytes(damaged.tobytes())
+    program = deployment(home) / "program.json"
+    description = json.loads(program.read_text())
+    description["sha256"]["weights.bin"] = hashlib.sha256(damaged.tobytes()).hexdigest()
+    program.write_text(json.dumps(description))
     # In this process, where one session is enough: this is not about time.
     monkeypatch.setattr("latloop.journeys.deploy.N_SESSIONS", 1)
     monkeypatch.setenv("LATLOOP_HOME", str(home))

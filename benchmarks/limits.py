@@ -50,6 +50,7 @@ def main() -> None:
                     "optimum_at_095_percent": optimum,
                 }
             )
+            del rows[-1]["folder"]  # a path of the machine says nothing
             print(json.dumps(rows[-1]))
         path = keep("limits", workbench, rows)
     print(f"raw figures: {path}")

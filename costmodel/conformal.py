@@ -31,10 +31,12 @@ class Calibration:
     Attributes:
         scores: |error| over believed standard deviation, ascending, shape (n_networks,).
         unseen_factor: Factor on the standard deviation of operators that nobody measured.
+        drift: Relative standard deviation of the board's speed between the fit and a proof.
     """
 
     scores: NDArray[np.float64]
     unseen_factor: float
+    drift: float = 0.0
 
     def quantile(self, confidence: float) -> float:
         """Half-width of the interval in believed standard deviations.
@@ -61,12 +63,16 @@ class Calibration:
     ) -> Prediction:
         """Turn believed variances, each of shape (n,), into calibrated intervals."""
         quantile = self.quantile(confidence)
-        half = _half_width(self, variance, unseen_variance, quantile, confidence)
+        moved = self.drift * mean_us
+        half = np.hypot(
+            _half_width(self, variance, unseen_variance, quantile, confidence),
+            _z(confidence) * moved,
+        )
         reference = self.quantile(_REFERENCE)
         sigma = _half_width(self, variance, unseen_variance, reference, _REFERENCE)
         return Prediction(
             mean_us=mean_us,
-            sigma_us=sigma / _z(_REFERENCE),
+            sigma_us=np.hypot(sigma / _z(_REFERENCE), moved),
             low_us=np.maximum(mean_us - half, 0.0),
             high_us=mean_us + half,
             confidence=confidence,

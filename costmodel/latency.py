@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from costmodel.conformal import Calibration, calibrate
+from costmodel.drift import estimate_drift
 from costmodel.errors import TooFewMeasurementsError
 from costmodel.features import ChooseSchedule, compute_feature_matrix, compute_features
 from costmodel.labels import label_operators
@@ -85,7 +86,9 @@ class LatencyModel:
         counts = count_columns(networks, prior.operators)
         latency_us = np.array([row.latency_us for row in networks])
         posterior, left_out = fit_networks(prior, counts, latency_us)
-        calibration = calibrate(left_out, counts, own.mean_us, folds)
+        calibration = replace(
+            calibrate(left_out, counts, own.mean_us, folds), drift=estimate_drift(networks)
+        )
         known, n_networks = own.operators, len(networks)
         return cls(
             device_id, target, roofline, model, posterior, calibration, known, n_networks,

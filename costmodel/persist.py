@@ -143,6 +143,7 @@ def _describe(model: LatencyModel) -> dict[str, Any]:
         "calibration": {
             "scores": _encode(model.calibration.scores),
             "unseen_factor": model.calibration.unseen_factor,
+            "drift": model.calibration.drift,
         },
     }
 
@@ -184,7 +185,9 @@ def _assemble(
             networks["floor_us"],
         ),
         calibration=Calibration(
-            _decode(data["calibration"]["scores"]), data["calibration"]["unseen_factor"]
+            _decode(data["calibration"]["scores"]),
+            data["calibration"]["unseen_factor"],
+            data["calibration"]["drift"],
         ),
         measured=tuple(parse_key(key) for key in data["measured"]),
         n_networks=data["n_networks"],

@@ -37,12 +37,14 @@ class NetworkLatency:
         operators: Its operators in order of execution, with repetitions.
         latency_us: Median over the sessions' medians, without timestamps between calls.
         session_us: The median of each session.
+        session_s: When each session was made, POSIX time; empty where that is not known.
     """
 
     name: str
     operators: tuple[Operator, ...]
     latency_us: float
     session_us: tuple[float, ...]
+    session_s: tuple[float, ...] = ()
 
     @property
     def family(self) -> str:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Final
+from typing import Final, TypeVar
 
 from profiler.measurement import NetworkLatency, OperatorLatency
 from profiler.operator import parse_key
@@ -18,6 +18,7 @@ UNUSABLE_FLAGS: Final = frozenset({"canary_moved", "stolen"})
 #: So many visits without such a flag must remain before flagged ones are left out.
 MIN_USABLE_VISITS: Final = 3
 
+_Sample = TypeVar("_Sample")
 # Rounding in the sum of binomial terms; far below any confidence that is asked for.
 _TOLERANCE: Final = 1e-12
 
@@ -49,6 +50,7 @@ class VisitMedian:
         median_us: Median over the visit's blocks of a repetition's latency; None for a failure.
         is_flagged: Whether it carries one of `UNUSABLE_FLAGS`.
         operators: A network's operator keys in call order.
+        time_s: When it was made, POSIX time.
     """
 
     subject: str
@@ -57,6 +59,7 @@ class VisitMedian:
     median_us: float | None
     is_flagged: bool
     operators: tuple[str, ...] = ()
+    time_s: float = 0.0
 
 
 def order_statistic_interval(samples: Sequence[float], confidence: float) -> MedianInterval:
@@ -127,7 +130,7 @@ def visit_median_us(block_ns: Sequence[int], n_repeats: int) -> float:
     return median(block_ns) / n_repeats / 1000.0
 
 
-def leave_out_flagged(samples: Iterable[tuple[float, bool]]) -> list[float]:
+def leave_out_flagged(samples: Iterable[tuple[_Sample, bool]]) -> list[_Sample]:
     """Keep the values without a flag if at least `MIN_USABLE_VISITS` remain, else all."""
     pairs = list(samples)
     usable = [value for value, is_flagged in pairs if not is_flagged]
@@ -207,10 +210,10 @@ def summarize_networks(visits: Iterable[VisitMedian]) -> tuple[NetworkLatency, .
     latencies = []
     for name, by_program in programs.items():
         (_, keys), timed = list(by_program.items())[-1]
-        session_us = tuple(
-            leave_out_flagged((v.median_us, v.is_flagged) for v in timed if v.median_us is not None)
+        sessions = leave_out_flagged(
+            ((v.median_us, v.time_s), v.is_flagged) for v in timed if v.median_us is not None
         )
-        latencies.append(
-            NetworkLatency(name, tuple(map(parse_key, keys)), median(session_us), session_us)
-        )
+        session_us, session_s = zip(*sessions, strict=True)
+        operators = tuple(map(parse_key, keys))
+        latencies.append(NetworkLatency(name, operators, median(session_us), session_us, session_s))
     return tuple(latencies)

@@ -16,7 +16,7 @@ from sqlalchemy.engine import URL
 
 from devices.board import Fingerprint
 from profiler import store_schema as schema
-from profiler.board_state import BoardState
+from profiler.board_state import UNHEARD, BoardState
 from profiler.measurement import NetworkLatency, OperatorLatency
 from profiler.operator import Operator
 from profiler.schedules.schedule import Schedule
@@ -67,6 +67,8 @@ __all__ = [
 Clock = Callable[[], datetime]
 
 _PROFILE: Final[frozenset[Purpose]] = frozenset({"profile"})
+#: Visits to networks that tell how far these follow the canaries.
+_NETWORK_PURPOSES: Final[frozenset[Purpose]] = frozenset({"profile", "measure"})
 _VISITS: Final = schema.visits.c
 _N_ROWS_A_PAGE: Final = 1000
 _N_BLOBS_A_PAGE: Final = 100
@@ -280,8 +282,7 @@ class Store:
     ) -> Iterator[VisitMedian]:
         # Operators as they were timed: the kernel that is kept must not change with every canary
         # that is heard later, or its programs would have to be measured again.
-        is_network = subject_kind == "network"
-        state = self._state(device_id) if is_network else BoardState.from_canaries((), ())
+        state = self._state(device_id) if subject_kind == "network" else UNHEARD
         query = select_medians(device_id, subject_kind, counts)
         for row in self._rows(query, _N_ROWS_A_PAGE):
             yield read_median(row, self._network_operators(row.network_digest), state)
@@ -294,7 +295,12 @@ class Store:
         return samples
 
     def _state(self, device_id: str) -> BoardState:
-        return read_state(self._rows(select_canaries(device_id), _N_ROWS_A_PAGE))
+        state = read_state(self._rows(select_canaries(device_id), _N_ROWS_A_PAGE))
+        query = select_medians(device_id, "network", _VISITS.purpose.in_(_NETWORK_PURPOSES))
+        visits = (read_median(row, (), UNHEARD) for row in self._rows(query, _N_ROWS_A_PAGE))
+        return state.followed_by(
+            (f"{v.subject} {v.kernel}", v.time_s, v.median_us) for v in visits if v.median_us
+        )
 
     def _rows(self, query: Select[Any], n_rows_a_page: int) -> Iterator[Row[Any]]:
         """Rows in order of id, page by page, so that a slow reader holds no transaction open."""

@@ -68,6 +68,7 @@ def read_median(row: Row[Any], operators: tuple[str, ...], state: BoardState) ->
         median_us=median_us,
         is_flagged=not UNUSABLE_FLAGS.isdisjoint(row.flags),
         operators=operators,
+        time_s=_time_s(row),
     )
 
 

@@ -49,3 +49,13 @@ def test_a_model_too_sure_of_unseen_operators_is_corrected(true_sd: float, belie
     ]
     found = calibrate(left_out, counts, np.full(n_operators, 100.0), folds)
     assert found.unseen_factor == pytest.approx(true_sd / believed_sd, rel=0.35)
+
+
+def test_drift_widens_every_interval_by_its_own_share():
+    still = Calibration(np.full(100, 2.0), 1.0)
+    moving = Calibration(np.full(100, 2.0), 1.0, drift=0.03)
+    mean = np.array([100.0, 1000.0])
+    first, second = (c.bound(mean, np.full(2, 4.0), np.zeros(2), 0.95) for c in (still, moving))
+    z = norm.ppf(0.975)
+    assert second.high_us - mean == pytest.approx(np.hypot(4.0, z * 0.03 * mean))
+    assert second.sigma_us == pytest.approx(np.hypot(first.sigma_us, 0.03 * mean))

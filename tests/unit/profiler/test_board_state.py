@@ -39,3 +39,33 @@ def test_the_order_in_which_canaries_are_given_does_not_matter() -> None:
     times, canaries = [3.0, 1.0, 2.0, 0.0], [100.0, 130.0, 110.0, 90.0]
     turned = BoardState.from_canaries(times[::-1], canaries[::-1])
     assert BoardState.from_canaries(times, canaries).slowdown(1.5) == turned.slowdown(1.5)
+
+
+def _visits(share: float) -> list[tuple[str, float, float]]:
+    """Twenty networks, four visits each, that take part in the canaries' swing by a share."""
+    moments = (5.0, 25.0, 45.0, 65.0)
+    return [
+        (f"net{index}", at, (100.0 + index) * (1.2 if at in {25.0, 65.0} else 1.0) ** share)
+        for index in range(20)
+        for at in moments
+    ]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_networks_are_corrected_by_the_share_of_the_swing_that_they_take_part_in(
+    share: float,
+) -> None:
+    times = [0.5 * t for t in range(160)]
+    canaries = [120.0 if 20 <= t < 40 or t >= 60 else 100.0 for t in times]
+    state = BoardState.from_canaries(times, canaries).followed_by(_visits(share))
+    assert state.share == pytest.approx(share)
+    swing = state.slowdown(30.0) / state.slowdown(10.0)
+    assert swing == pytest.approx(1.2**share)
+
+
+def test_canaries_are_not_heeded_before_enough_visits_follow_them() -> None:
+    times = [0.5 * t for t in range(160)]
+    canaries = [120.0 if t >= 40 else 100.0 for t in times]
+    state = BoardState.from_canaries(times, canaries)
+    assert state.followed_by(_visits(1.0)[:8]).slowdown(60.0) == 1.0
+    assert BoardState.from_canaries([], []).followed_by(_visits(1.0)).slowdown(5.0) == 1.0

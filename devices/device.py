@@ -7,16 +7,23 @@ network is a workload of many.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Any, Final, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from devices.board import Fingerprint
+
+#: Element types of tensors, by numpy's names, and their sizes.
+DTYPE_BYTES: Final[Mapping[str, int]] = {
+    "float32": 4, "float64": 8, "float16": 2, "int8": 1, "int16": 2, "int32": 4, "int64": 8,
+    "uint8": 1, "bool": 1,
+}  # fmt: skip
 
 Region = Literal["arena", "weights"]
 FailureReason = Literal[
@@ -37,19 +44,27 @@ class Fill:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A float32 tensor at a fixed place.
+    """A tensor at a fixed place.
 
     Attributes:
         region: `arena` (activations) or `weights` (constants).
         offset_bytes: Where it starts in the region; a multiple of 64.
         shape: Its extents, C order without gaps.
         fill: What it holds before the first call; None leaves zeros, or the weights file's bytes.
+            float32 alone can be filled.
+        dtype: Element type, one of `DTYPE_BYTES`.
     """
 
     region: Region
     offset_bytes: int
     shape: tuple[int, ...]
     fill: Fill | None = None
+    dtype: str = "float32"
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that it takes."""
+        return math.prod(self.shape) * DTYPE_BYTES[self.dtype]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +183,10 @@ class Runner(Protocol):
     def run(
         self,
         workload: Workload,
-        inputs: Mapping[int, NDArray[np.float32]],
+        inputs: Mapping[int, NDArray[Any]],
         outputs: tuple[int, ...],
         timeout_ms: int,
-    ) -> dict[int, NDArray[np.float32]] | Failure:
+    ) -> dict[int, NDArray[Any]] | Failure:
         """Run a workload once on given tensors and return others, all by index."""
 
     def close(self) -> None:

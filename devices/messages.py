@@ -51,6 +51,7 @@ def _tensor_message(tensor: Tensor) -> Message:
         "region": tensor.region,
         "offset": tensor.offset_bytes,
         "shape": tensor.shape,
+        "dtype": tensor.dtype,
         "fill": None if tensor.fill is None else asdict(tensor.fill),
     }
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,10 +106,10 @@ class RunnerSession:
     def run(
         self,
         workload: Workload,
-        inputs: Mapping[int, NDArray[np.float32]],
+        inputs: Mapping[int, NDArray[Any]],
         outputs: tuple[int, ...],
         timeout_ms: int,
-    ) -> dict[int, NDArray[np.float32]] | Failure:
+    ) -> dict[int, NDArray[Any]] | Failure:
         """See `devices.device.Runner`.
 
         Raises:
@@ -133,7 +132,10 @@ class RunnerSession:
             "outputs": outputs,
             "timeout_ms": timeout_ms,
         }
-        blob = b"".join(np.asarray(array, "<f4").tobytes() for array in inputs.values())
+        blob = b"".join(
+            np.asarray(array, workload.tensors[index].dtype).tobytes()
+            for index, array in inputs.items()
+        )
         frame = self._ask(message, timeout_ms / 1000, blob)
         try:
             return read_failure(frame.message) or _outputs(frame, workload, outputs)
@@ -246,16 +248,14 @@ class RunnerSession:
         self._pending.clear()
 
 
-def _outputs(
-    frame: Frame, workload: Workload, outputs: tuple[int, ...]
-) -> dict[int, NDArray[np.float32]]:
-    flat = np.frombuffer(frame.blob, dtype="<f4").astype(np.float32)
-    shapes = [workload.tensors[index].shape for index in outputs]
-    sizes = [math.prod(shape) for shape in shapes]
-    if flat.size != sum(sizes):
-        raise ProtocolError(f"the outputs have {sum(sizes)} numbers, got {flat.size}")
-    ends = np.cumsum([0, *sizes])
-    return {
-        index: flat[start:end].reshape(shape)
-        for index, start, end, shape in zip(outputs, ends[:-1], ends[1:], shapes, strict=True)
-    }
+def _outputs(frame: Frame, workload: Workload, outputs: tuple[int, ...]) -> dict[int, NDArray[Any]]:
+    wanted = sum(workload.tensors[index].n_bytes for index in outputs)
+    if len(frame.blob) != wanted:
+        raise ProtocolError(f"the outputs have {wanted} bytes, got {len(frame.blob)}")
+    arrays, start = {}, 0
+    for index in outputs:
+        tensor = workload.tensors[index]
+        part = frame.blob[start : start + tensor.n_bytes]
+        arrays[index] = np.frombuffer(part, tensor.dtype).reshape(tensor.shape).copy()
+        start += tensor.n_bytes
+    return arrays

@@ -185,6 +185,19 @@ def object_files(
     return files
 
 
+def _loops(operator: Operator, artifacts: ArtifactStore) -> str | None:
+    """The loops of a generic operator, which the import of its model kept."""
+    if operator.body is None:
+        return None
+    data = artifacts.get(operator.body.digest)
+    if data is None:
+        raise BuildCacheError(
+            f"the loops of {operator.key} are missing or damaged in {artifacts.folder}; import the "
+            "model that holds it again"
+        )
+    return data.decode()
+
+
 class _Compiler:
     """The host's end of one compiler process; started again when a kernel kills it."""
 
@@ -201,7 +214,12 @@ class _Compiler:
         self, operator: Operator, schedule: Schedule, target: Target, artifacts: ArtifactStore
     ) -> Kernel | BuildFailure:
         """Compile one kernel and keep its object file."""
-        request = {"operator": operator.key, "schedule": schedule.text, "target": asdict(target)}
+        request = {
+            "operator": operator.key,
+            "schedule": schedule.text,
+            "target": asdict(target),
+            "loops": _loops(operator, artifacts),
+        }
         answer = self._ask(json.dumps(request).encode() + b"\n")
         if isinstance(answer, str):
             return BuildFailure(operator, schedule, answer)

@@ -16,24 +16,38 @@ from profiler.target import Target
 CODE_ALIGNMENT_BYTES = 64
 
 
-def compile_kernel(operator: Operator, schedule: Schedule, target: Target) -> bytes:
-    """Compile a kernel under the canonical name; returns its object file."""
-    function = scheduled(operator, schedule, target).with_attr("global_symbol", CANONICAL_NAME)
-    built = tvm.compile(tvm.IRModule({CANONICAL_NAME: function}), target=tvm_target(target))
+def compile_kernel(
+    operator: Operator, schedule: Schedule, target: Target, loops: str | None = None
+) -> bytes:
+    """Compile a kernel under the canonical name; returns its object file.
+
+    Args:
+        operator, schedule, target: What is compiled, how, and for what.
+        loops: The text of a generic operator's loops.
+    """
+    function = scheduled(operator, schedule, target, loops).with_attr(
+        "global_symbol", CANONICAL_NAME
+    )
+    built = tvm.compile(
+        tvm.IRModule({CANONICAL_NAME: function}),
+        target=tvm_target(target, may_reorder=loops is not None),
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.o"
         built.mod.write_to_file(str(path), "o")
         return align_code(path.read_bytes(), CODE_ALIGNMENT_BYTES)
 
 
-def tvm_target(target: Target) -> tvm.target.Target:
-    """Our target in TVM's words."""
+def tvm_target(target: Target, *, may_reorder: bool = False) -> tvm.target.Target:
+    """Our target in TVM's words; the compiler may be let reorder the terms of sums."""
     description: dict[str, object] = {
         "kind": "llvm",
         "mtriple": target.triple,
         "mcpu": target.cpu,
         "num-cores": target.threads,
     }
+    if may_reorder:
+        description |= {"fast-math-reassoc": True, "fast-math-contract": True}
     if target.features:
         description["mattr"] = list(target.features)
     if target.triple.startswith("armv7"):

@@ -30,7 +30,10 @@ def main() -> None:
         target = Target(**{**request["target"], "features": tuple(request["target"]["features"])})
         try:
             data = compile_kernel(
-                parse_key(request["operator"]), parse_schedule(request["schedule"]), target
+                parse_key(request["operator"]),
+                parse_schedule(request["schedule"]),
+                target,
+                request["loops"],
             )
         except Exception as error:  # TVM raises anything; it becomes a failure row
             _answer(answers, {"error": f"{type(error).__name__}: {error}"[-2000:]}, b"")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +24,14 @@ def is_pointwise(operator: Operator) -> bool:
 
 
 def argument_shapes(operator: Operator, schedule: Schedule) -> tuple[Shape, ...]:
-    """Shapes of a kernel's arguments: data inputs, weights, output.
+    """Shapes of a kernel's arguments: data inputs, weights, outputs.
 
     A matrix product sees (n_rows, n_channels); the kernel of a convolution is packed into panels
     of `schedule["channels"]` output channels.
     """
+    if operator.body is not None:
+        types = (*operator.body.inputs, *operator.body.constants, *operator.body.outputs)
+        return tuple(t.shape for t in types)
     if is_pointwise(operator):
         rows = math.prod(operator.input_shape[:3])
         inputs: tuple[Shape, ...] = ((rows, operator.input_shape[3]),)
@@ -51,8 +55,8 @@ def _panel_shape(operator: Operator, channels: int) -> Shape:
 
 
 def pack_weights(
-    operator: Operator, schedule: Schedule, weights: Sequence[NDArray[np.float32]]
-) -> tuple[NDArray[np.float32], ...]:
+    operator: Operator, schedule: Schedule, weights: Sequence[NDArray[Any]]
+) -> tuple[NDArray[Any], ...]:
     """Lay out logical weights (`Operator.weight_shapes`) as the kernel wants them.
 
     Raises:
@@ -62,7 +66,10 @@ def pack_weights(
         if array.shape != shape:
             raise ValueError(f"weight of {operator.key} must have shape {shape}, got {array.shape}")
     if operator.kind not in {"conv2d", "dense"}:
-        return tuple(np.ascontiguousarray(array, np.float32) for array in weights)
+        return tuple(
+            np.asarray(array, kind.dtype, order="C")
+            for array, kind in zip(weights, operator.weight_types, strict=True)
+        )
     channels = schedule["channels"]
     shape = _panel_shape(operator, channels)
     panels = weights[0].reshape(-1, shape[0], channels).transpose(1, 0, 2).reshape(shape)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from profiler.generic import TensorType
 from profiler.operator import Operator, Shape
 
 
@@ -22,21 +22,31 @@ class Call:
         inputs: Names of the data inputs, in the order of `operator.input_shapes`.
         output: Name of the tensor it makes; no other call makes it.
         weights: Names of the parameters, in the order of `operator.weight_shapes`.
+        more_outputs: Names of the tensors after the first, where the operator makes several.
     """
 
     operator: Operator
     inputs: tuple[str, ...]
     output: str
     weights: tuple[str, ...] = ()
+    more_outputs: tuple[str, ...] = ()
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of all tensors it makes, in the order of `operator.output_types`."""
+        return (self.output, *self.more_outputs)
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A whole network; tensors are NHWC, calls are in an order that can be executed.
+    """A whole network; calls are in an order that can be executed.
+
+    Tensors of our own operators are NHWC. A tensor may be read with another shape than it was made
+    with, as long as it has as many elements: reshaping costs nothing.
 
     Attributes:
         name: What a person calls it, such as `nas_bench_macro:22212220`.
-        inputs: (name, shape) of each input, shape in NHWC.
+        inputs: (name, shape) of each input.
         calls: The operators in order of execution.
         outputs: Names of the tensors that are the result.
     """
@@ -47,7 +57,7 @@ class Network:
     outputs: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        shapes: dict[str, Shape] = dict(self.inputs)
+        types = {name: TensorType(shape, self._input_dtype(name)) for name, shape in self.inputs}
         for call in self.calls:
             if len(call.inputs) != len(call.operator.input_shapes):
                 raise ValueError(
@@ -59,24 +69,41 @@ class Network:
                     f"{call.output}: {call.operator.kind} takes "
                     f"{len(call.operator.weight_shapes)} weights, got {len(call.weights)}"
                 )
-            for name, shape in zip(call.inputs, call.operator.input_shapes, strict=True):
-                if name not in shapes:
+            for name, wanted in zip(call.inputs, call.operator.input_types, strict=True):
+                if name not in types:
                     raise ValueError(f"{call.output} reads {name!r} before anything makes it")
-                if math.prod(shapes[name]) != math.prod(shape):
+                made = types[name]
+                if (made.n_elements, made.dtype) != (wanted.n_elements, wanted.dtype):
                     raise ValueError(
-                        f"{call.output} reads {name!r} as {shape}, it has shape {shapes[name]}"
+                        f"{call.output} reads {name!r} as {wanted.text}, it is {made.text}"
                     )
-            if call.output in shapes:
-                raise ValueError(f"{call.output!r} is made twice")
-            shapes[call.output] = call.operator.output_shape
+            for name, kind in zip(call.outputs, call.operator.output_types, strict=True):
+                if name in types:
+                    raise ValueError(f"{name!r} is made twice")
+                types[name] = kind
         for name in self.outputs:
-            if name not in shapes:
+            if name not in types:
                 raise ValueError(f"output {name!r} is made by no call")
 
     @property
     def operators(self) -> tuple[Operator, ...]:
         """The operators in order of execution, with repetitions."""
         return tuple(call.operator for call in self.calls)
+
+    @property
+    def types(self) -> dict[str, TensorType]:
+        """Shape and element type of every activation, inputs first, then in order of calls."""
+        types = {name: TensorType(shape, self._input_dtype(name)) for name, shape in self.inputs}
+        for call in self.calls:
+            types.update(zip(call.outputs, call.operator.output_types, strict=True))
+        return types
+
+    def _input_dtype(self, name: str) -> str:
+        """What the calls read it as; float32 where none does."""
+        for call in self.calls:
+            if name in call.inputs:
+                return call.operator.input_types[call.inputs.index(name)].dtype
+        return "float32"
 
     @property
     def weight_bytes(self) -> int:

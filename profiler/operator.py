@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
+from profiler.generic import GenericBody, TensorType, parse_generic
+
 Kind = Literal[
     "conv2d",
     "depthwise_conv2d",
@@ -16,11 +18,15 @@ Kind = Literal[
     "global_avg_pool2d",
     "add",
     "scale",
+    "generic",
 ]
 Activation = Literal["relu", "relu6", "hard_swish", "hard_sigmoid", "swish", "sigmoid"]
 Shape = tuple[int, ...]
 
+#: Every kind; the last, `generic`, stands for whatever none of the others computes.
 KINDS: Final[tuple[str, ...]] = get_args(Kind)
+#: The kinds that Latloop has schedules of its own for.
+OWN_KINDS: Final = KINDS[:-1]
 ACTIVATIONS: Final[tuple[str, ...]] = get_args(Activation)
 #: The order in which an epilogue is applied to the accumulator; each step at most once.
 EPILOGUE_ORDER: Final[tuple[frozenset[str], ...]] = (
@@ -28,7 +34,8 @@ EPILOGUE_ORDER: Final[tuple[frozenset[str], ...]] = (
     frozenset({"add"}),
     frozenset(ACTIVATIONS),
 )
-DTYPE_BYTES: Final = {"float32": 4}
+#: Element types that our own kernels compute with.
+DTYPES: Final = frozenset({"float32"})
 
 _WEIGHTED: Final = frozenset({"conv2d", "depthwise_conv2d", "dense"})
 _WINDOWED: Final = frozenset({"conv2d", "depthwise_conv2d", "avg_pool2d", "max_pool2d"})
@@ -54,6 +61,7 @@ class Operator:
         epilogue: What follows at once, in the order of `EPILOGUE_ORDER`; "add" adds a second
             input of the output's shape.
         dtype: Element type of inputs, weights and output.
+        body: What a `generic` operator computes, see `generic_operator`; None for other kinds.
     """
 
     kind: Kind
@@ -65,12 +73,17 @@ class Operator:
     dilation: tuple[int, int] = (1, 1)
     epilogue: tuple[str, ...] = ()
     dtype: str = "float32"
+    body: GenericBody | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
-        if self.dtype not in DTYPE_BYTES:
-            raise ValueError(f"dtype must be one of {', '.join(DTYPE_BYTES)}, got {self.dtype!r}")
+        if (self.kind == "generic") != (self.body is not None):
+            raise ValueError(f"a body belongs to kind generic and to no other, got {self.kind}")
+        if self.body is not None:
+            return
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
         for name, values, least in (
             ("input_shape", self.input_shape, 1),
             ("out_channels", (self.out_channels,), 1),
@@ -125,6 +138,8 @@ class Operator:
     @property
     def key(self) -> str:
         """The canonical text of this operator; `parse_key` reads it back."""
+        if self.body is not None:
+            return self.body.key
         shape = "x".join(map(str, self.input_shape))
         pad = ".".join(map(str, self.padding))
         return (
@@ -137,6 +152,8 @@ class Operator:
     def output_shape(self) -> tuple[int, int, int, int]:
         """(batch, height, width, channels) of the output."""
         n, h, w, _ = self.input_shape
+        if self.body is not None:
+            return as_image(self.body.outputs[0].shape)
         if self.kind == "global_avg_pool2d":
             return (n, 1, 1, self.out_channels)
         if self.kind not in _WINDOWED:
@@ -154,6 +171,8 @@ class Operator:
     @property
     def input_shapes(self) -> tuple[Shape, ...]:
         """Shapes of the data inputs, in the order in which a call names them."""
+        if self.body is not None:
+            return tuple(t.shape for t in self.body.inputs)
         first: Shape = self.input_shape
         if self.kind == "add":
             return (first, first)
@@ -166,6 +185,8 @@ class Operator:
     @property
     def weight_shapes(self) -> tuple[Shape, ...]:
         """Logical shapes of the weights: kernel (HWIO, HWC or IO), then bias (O)."""
+        if self.body is not None:
+            return tuple(t.shape for t in self.body.constants)
         channels = self.input_shape[3]
         shapes: tuple[Shape, ...] = ()
         if self.kind == "conv2d":
@@ -189,6 +210,8 @@ class Operator:
     @property
     def n_flops(self) -> int:
         """Floating-point operations, a multiply-accumulate counted as two."""
+        if self.body is not None:
+            return self.body.n_flops
         if self.n_macs:
             return 2 * self.n_macs
         if self.kind in {"avg_pool2d", "max_pool2d"}:
@@ -198,22 +221,56 @@ class Operator:
     @property
     def input_bytes(self) -> int:
         """Bytes of all data inputs."""
-        return sum(map(math.prod, self.input_shapes)) * DTYPE_BYTES[self.dtype]
+        return sum(t.n_bytes for t in self.input_types)
 
     @property
     def output_bytes(self) -> int:
-        """Bytes of the output."""
-        return math.prod(self.output_shape) * DTYPE_BYTES[self.dtype]
+        """Bytes of the outputs."""
+        return sum(t.n_bytes for t in self.output_types)
 
     @property
     def weight_bytes(self) -> int:
         """Bytes of all weights."""
-        return sum(map(math.prod, self.weight_shapes)) * DTYPE_BYTES[self.dtype]
+        return sum(t.n_bytes for t in self.weight_types)
+
+    @property
+    def input_types(self) -> tuple[TensorType, ...]:
+        """Types of the data inputs, in the order in which a call names them."""
+        if self.body is not None:
+            return self.body.inputs
+        return tuple(TensorType(shape, self.dtype) for shape in self.input_shapes)
+
+    @property
+    def weight_types(self) -> tuple[TensorType, ...]:
+        """Types of the logical weights, or of a generic operator's constants."""
+        if self.body is not None:
+            return self.body.constants
+        return tuple(TensorType(shape, self.dtype) for shape in self.weight_shapes)
+
+    @property
+    def output_types(self) -> tuple[TensorType, ...]:
+        """Types of the outputs: one, but for a generic operator."""
+        if self.body is not None:
+            return self.body.outputs
+        return (TensorType(self.output_shape, self.dtype),)
 
     @property
     def activation(self) -> str | None:
         """The activation that ends the epilogue, if there is one."""
         return next((step for step in self.epilogue if step in ACTIVATIONS), None)
+
+
+def generic_operator(body: GenericBody) -> Operator:
+    """An operator of kind `generic`; its shapes are those of its first tensors, as images."""
+    first = (*body.inputs, *body.constants, *body.outputs)[0]
+    out = as_image(body.outputs[0].shape)
+    return Operator("generic", as_image(first.shape), out[3], body=body)
+
+
+def as_image(shape: Shape) -> tuple[int, int, int, int]:
+    """Any shape as (batch, height, width, channels): leading ones, or a joint first axis."""
+    padded = (1,) * (4 - len(shape)) + tuple(shape)
+    return (math.prod(padded[:-3]), *padded[-3:])  # type: ignore[return-value]  # it has four
 
 
 def parse_key(key: str) -> Operator:
@@ -222,6 +279,9 @@ def parse_key(key: str) -> Operator:
     Raises:
         ValueError: the text is not the key of a valid operator.
     """
+    body = parse_generic(key)
+    if body is not None:
+        return generic_operator(body)
     match = _KEY.fullmatch(key)
     if match is None:
         raise ValueError(f"not an operator key: {key!r}")

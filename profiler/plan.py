@@ -8,13 +8,11 @@ byte more than its worst call on every chain, where the greedy ones need up to h
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from profiler.network import Network
-from profiler.operator import DTYPE_BYTES
 
 #: (start, end, tensor), in bytes of the arena.
 _Placed: TypeAlias = "tuple[int, int, Lifetime]"
@@ -64,18 +62,15 @@ def find_lifetimes(network: Network) -> tuple[Lifetime, ...]:
     """
     end = max(len(network.calls) - 1, 0)
     last_read: dict[str, int] = {}
-    dtypes: dict[str, str] = {}
     for position, call in enumerate(network.calls):
         for name in call.inputs:
             last_read[name] = position
-            dtypes.setdefault(name, call.operator.dtype)
-    lifetimes = [
-        Lifetime(name, math.prod(shape) * DTYPE_BYTES[dtypes.get(name, "float32")], 0, end)
-        for name, shape in network.inputs
-    ]
+    types = network.types
+    lifetimes = [Lifetime(name, types[name].n_bytes, 0, end) for name, _ in network.inputs]
     for position, call in enumerate(network.calls):
-        last = end if call.output in network.outputs else last_read.get(call.output, position)
-        lifetimes.append(Lifetime(call.output, call.operator.output_bytes, position, last))
+        for name in call.outputs:
+            last = end if name in network.outputs else last_read.get(name, position)
+            lifetimes.append(Lifetime(name, types[name].n_bytes, position, last))
     return tuple(lifetimes)
 
 

@@ -7,9 +7,10 @@ import json
 import math
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from devices.device import Fill, KernelCall, Tensor, Workload
@@ -62,28 +63,36 @@ class _Places:
         self.weight_bytes = 0
         self._plan = plan
         self._inputs = {name for name, _ in network.inputs}
+        self._dtypes = {name: kind.dtype for name, kind in network.types.items()}
 
     def activation(self, name: str, shape: Shape) -> int:
         """Index of an activation at its planned place; inputs are filled."""
-        fill = Fill(_seed(name), 1.0) if name in self._inputs else None
-        return self._index(Tensor("arena", self._plan.offsets[name], shape, fill))
+        dtype = self._dtypes[name]
+        is_filled = name in self._inputs and dtype == "float32"
+        fill = Fill(_seed(name), 1.0) if is_filled else None
+        return self._index(Tensor("arena", self._plan.offsets[name], shape, fill, dtype))
 
-    def weight(self, name: str, shape: Shape, scale: float) -> int:
+    def weight(self, name: str, shape: Shape, dtype: str, scale: float) -> int:
         """Index of a weight, placed behind those before it on first use."""
         if name not in self.weights:
-            fill = Fill(_seed(name), scale)
-            self.weights[name] = self._index(Tensor("weights", self.weight_bytes, shape, fill))
-            self.weight_bytes += _aligned(4 * math.prod(shape))
+            fill = Fill(_seed(name), scale) if dtype == "float32" else None
+            tensor = Tensor("weights", self.weight_bytes, shape, fill, dtype)
+            self.weights[name] = self._index(tensor)
+            self.weight_bytes += _aligned(tensor.n_bytes)
         return self.weights[name]
 
     def bind(self, call: Call, kernel: Kernel) -> KernelCall:
         """The kernel's call on the tensors that the network's call names."""
         shapes = argument_shapes(call.operator, kernel.schedule)
-        n_inputs = len(call.inputs)
+        n_inputs, n_weights = len(call.inputs), len(call.weights)
+        dtypes = [kind.dtype for kind in call.operator.weight_types]
+        weights = zip(
+            call.weights, shapes[n_inputs:], dtypes, _weight_scales(call.operator), strict=False
+        )
         arguments = [
-            *map(self.activation, call.inputs, shapes[:n_inputs]),
-            *map(self.weight, call.weights, shapes[n_inputs:-1], _weight_scales(call.operator)),
-            self.activation(call.output, shapes[-1]),
+            *map(self.activation, call.inputs, shapes),
+            *(self.weight(*weight) for weight in weights),
+            *map(self.activation, call.outputs, shapes[n_inputs + n_weights :]),
         ]
         return KernelCall(kernel.name, tuple(arguments))
 
@@ -100,10 +109,9 @@ def assemble(network: Network, kernels: Mapping[Operator, Kernel]) -> Program:
     plan = plan_arena(network, _ALIGNMENT)
     places = _Places(network, plan)
     calls = tuple(places.bind(call, kernels[call.operator]) for call in network.calls)
-    made = {call.output: call.operator.output_shape for call in network.calls}
-    shapes = dict(network.inputs) | made
+    types = network.types
     inputs = {name: places.activation(name, shape) for name, shape in network.inputs}
-    outputs = {name: places.activation(name, shapes[name]) for name in network.outputs}
+    outputs = {name: places.activation(name, types[name].shape) for name in network.outputs}
     return Program(
         network=network,
         kernels=tuple(dict.fromkeys(kernels[operator] for operator in network.operators)),
@@ -119,12 +127,13 @@ def alone(operator: Operator) -> Network:
     """A network of one call, to time an operator by itself."""
     names = [f"input{index}" for index in range(len(operator.input_shapes))]
     weights = [f"weight{index}" for index in range(len(operator.weight_shapes))]
-    call = Call(operator, tuple(names), "output", tuple(weights))
+    more = tuple(f"output{index}" for index in range(1, len(operator.output_types)))
+    call = Call(operator, tuple(names), "output", tuple(weights), more)
     inputs = tuple(zip(names, operator.input_shapes, strict=True))
-    return Network(operator.key, inputs, (call,), ("output",))
+    return Network(operator.key, inputs, (call,), call.outputs)
 
 
-def weights_image(program: Program, arrays: Mapping[str, NDArray[np.float32]]) -> bytes:
+def weights_image(program: Program, arrays: Mapping[str, NDArray[Any]]) -> bytes:
     """The bytes of the program's weights region, packed for its kernels.
 
     Args:
@@ -142,12 +151,20 @@ def weights_image(program: Program, arrays: Mapping[str, NDArray[np.float32]]) -
         packed = pack_weights(call.operator, schedules[call.operator], logical)
         for name, array in zip(call.weights, packed, strict=True):
             start = program.workload.tensors[program.weights[name]].offset_bytes
-            image[start : start + array.nbytes] = array.astype("<f4").tobytes()
+            image[start : start + array.nbytes] = array.tobytes()
     return bytes(image)
+
+
+def with_weights(workload: Workload, file: Path) -> Workload:
+    """The same workload with the weights of a file, which lies on the device."""
+    tensors = tuple(replace(t, fill=None) if t.region == "weights" else t for t in workload.tensors)
+    return replace(workload, tensors=tensors, weights_file=file)
 
 
 def _weight_scales(operator: Operator) -> tuple[float, ...]:
     """Half-widths of uniform weights that keep a signal's variance (He et al. 2015, eq. 10)."""
+    if operator.body is not None:
+        return (0.1,) * len(operator.body.constants)
     if not operator.weight_shapes:
         return ()
     kernel = operator.weight_shapes[0]

@@ -13,7 +13,7 @@ Executable bind_calls(const Workload *workload, const Memory *memory) {
     tensors[i] = (DLTensor){.data = memory_tensor(memory, plan),
                             .device = {1, 0},
                             .ndim = plan->n_dimensions,
-                            .dtype = {2, 32, 1},
+                            .dtype = plan->type,
                             .shape = plan->shape};
   }
   for (uint64_t i = 0; i < workload->n_calls; i++) {

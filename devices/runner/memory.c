@@ -31,8 +31,8 @@ void fill_uniform(float *out, uint64_t n, uint64_t seed, float scale) {
   }
 }
 
-float *memory_tensor(const Memory *memory, const TensorPlan *tensor) {
-  return (float *)(void *)(memory->start[tensor->region] + tensor->offset_bytes);
+void *memory_tensor(const Memory *memory, const TensorPlan *tensor) {
+  return memory->start[tensor->region] + tensor->offset_bytes;
 }
 
 /* Memory that could be had without swapping, or UINT64_MAX where the board does not tell. */

@@ -17,7 +17,7 @@ typedef struct {
 MemoryResult memory_prepare(const Workload *workload, Memory *memory, char *detail);
 
 /* Where a tensor starts. */
-float *memory_tensor(const Memory *memory, const TensorPlan *tensor);
+void *memory_tensor(const Memory *memory, const TensorPlan *tensor);
 
 /* n numbers uniform in [-scale, scale), number i a function of seed and i alone;
  * devices/fill.py gives the same bits. */

@@ -14,7 +14,7 @@ static bool count_bytes(const Workload *workload, const JsonNode *indices, uint6
   for (const JsonNode *each = indices->first_child; each; each = each->next) {
     uint64_t index;
     if (!json_u64(each, &index) || index >= workload->n_tensors) return false;
-    *n_bytes += workload->tensors[index].n_elements * sizeof(float);
+    *n_bytes += workload->tensors[index].n_bytes;
     if (*n_bytes > MAX_BLOB_BYTES) return false;
   }
   return true;
@@ -108,7 +108,7 @@ static void send_outputs(int descriptor, const Request *request, const Memory *m
     uint64_t index = 0;
     json_u64(each, &index);
     const TensorPlan *tensor = &request->workload.tensors[index];
-    buffer_append(&blob, memory_tensor(memory, tensor), tensor->n_elements * sizeof(float));
+    buffer_append(&blob, memory_tensor(memory, tensor), tensor->n_bytes);
   }
   frame_write(descriptor, &json, blob.data, blob.length);
 }
@@ -119,8 +119,8 @@ static void copy_inputs(const Request *request, const Memory *memory) {
     uint64_t index = 0;
     json_u64(each, &index);
     const TensorPlan *tensor = &request->workload.tensors[index];
-    memcpy(memory_tensor(memory, tensor), at, tensor->n_elements * sizeof(float));
-    at += tensor->n_elements * sizeof(float);
+    memcpy(memory_tensor(memory, tensor), at, tensor->n_bytes);
+    at += tensor->n_bytes;
   }
 }
 

@@ -32,9 +32,38 @@ static bool read_shape(const JsonNode *node, TensorPlan *tensor) {
   return true;
 }
 
+typedef struct {
+  const char *name;
+  DLDataType type;
+} NamedType;
+
+/* What the names mean is DLPack's: 0 integer, 1 unsigned, 2 floating point, 6 truth value. */
+static const NamedType types[] = {
+    {"float32", {2, 32, 1}}, {"float64", {2, 64, 1}}, {"float16", {2, 16, 1}},
+    {"int8", {0, 8, 1}},     {"int16", {0, 16, 1}},   {"int32", {0, 32, 1}},
+    {"int64", {0, 64, 1}},   {"uint8", {1, 8, 1}},    {"bool", {6, 8, 1}},
+};
+
+/* No name is float32. */
+static bool read_type(const JsonNode *node, TensorPlan *tensor) {
+  const char *name = node ? json_string(node) : types[0].name;
+  for (size_t i = 0; name && i < sizeof types / sizeof *types; i++)
+    if (!strcmp(name, types[i].name)) {
+      tensor->type = types[i].type;
+      tensor->n_bytes = tensor->n_elements * (tensor->type.bits / 8);
+      return true;
+    }
+  return false;
+}
+
+static bool is_float32(const TensorPlan *tensor) {
+  return tensor->type.code == 2 && tensor->type.bits == 32;
+}
+
 static bool read_fill(const JsonNode *node, TensorPlan *tensor) {
   double scale;
   if (!node || node->type == JSON_NULL) return true;
+  if (!is_float32(tensor)) return false;
   if (!json_u64(json_get(node, "seed"), &tensor->seed)) return false;
   if (!json_double(json_get(node, "scale"), &scale) || !isfinite((float)scale)) return false;
   tensor->scale = (float)scale;
@@ -54,10 +83,13 @@ static bool read_tensor(const JsonNode *node, uint64_t index, const uint64_t *re
   if (!read_shape(json_get(node, "shape"), tensor))
     return refuse(detail, "tensor %llu: shape must be up to %d extents >= 1",
                   (unsigned long long)index, MAX_DIMENSIONS);
+  if (!read_type(json_get(node, "dtype"), tensor))
+    return refuse(detail, "tensor %llu: dtype must be one of float16/32/64, int8/16/32/64, uint8, "
+                  "bool", (unsigned long long)index);
   if (!read_fill(json_get(node, "fill"), tensor))
-    return refuse(detail, "tensor %llu: fill must have a seed from 0 to 2^64-1 and a finite scale",
-                  (unsigned long long)index);
-  uint64_t n_bytes = tensor->n_elements * sizeof(float), room = region_bytes[tensor->region];
+    return refuse(detail, "tensor %llu: fill must be of float32, with a seed from 0 to 2^64-1 and "
+                  "a finite scale", (unsigned long long)index);
+  uint64_t n_bytes = tensor->n_bytes, room = region_bytes[tensor->region];
   if (tensor->offset_bytes > room || n_bytes > room - tensor->offset_bytes)
     return refuse(detail, "tensor %llu: %llu bytes at %llu do not fit in the %s of %llu bytes",
                   (unsigned long long)index, (unsigned long long)n_bytes,

@@ -8,14 +8,16 @@
 #include "json.h"
 #include "tvm_abi.h"
 
-enum { MAX_DIMENSIONS = 8, MAX_CALL_TENSORS = 16, MAX_DETAIL = 1024 };
+enum { MAX_DIMENSIONS = 8, MAX_CALL_TENSORS = 64, MAX_DETAIL = 1024 };
 
 typedef enum { REGION_ARENA, REGION_WEIGHTS, N_REGIONS } Region;
 
 typedef struct {
   Region region;
   uint64_t offset_bytes;
+  DLDataType type;
   uint64_t n_elements;
+  uint64_t n_bytes;
   int32_t n_dimensions;
   int64_t shape[MAX_DIMENSIONS];
   bool has_fill;

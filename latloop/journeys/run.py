@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 import zipfile
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from latloop.models import Subject
 from latloop.workbench import Workbench
 from profiler.bench import StageProgress, link, quiet
 from profiler.deployment import run_program
-from profiler.program import weights_image
+from profiler.program import weights_image, with_weights
 
 Array = NDArray[np.float32]
 
@@ -51,14 +50,7 @@ def run_model(
     with tempfile.TemporaryDirectory() as folder, workbench.device.start(executable) as runner:
         weights = Path(folder) / "weights.bin"
         weights.write_bytes(image)
-        workload = replace(
-            program.workload,
-            tensors=tuple(
-                replace(t, fill=None) if t.region == "weights" else t
-                for t in program.workload.tensors
-            ),
-            weights_file=weights,
-        )
+        workload = with_weights(program.workload, weights)
         return run_program(runner, workload, program.inputs, program.outputs, inputs)
 
 

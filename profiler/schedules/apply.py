@@ -7,20 +7,29 @@ from tvm import s_tir
 
 from profiler.lower import lower
 from profiler.operator import Operator
-from profiler.schedules import elementwise, gemm, window
+from profiler.schedules import elementwise, gemm, generic, window
 from profiler.schedules.schedule import Schedule
 from profiler.target import Target
 
 
-def scheduled(operator: Operator, schedule: Schedule, target: Target) -> tvm.tirx.PrimFunc:
+def scheduled(
+    operator: Operator, schedule: Schedule, target: Target, loops: str | None = None
+) -> tvm.tirx.PrimFunc:
     """The operator as TIR with its loops laid out.
+
+    Args:
+        operator, schedule, target: What is computed, how, and on what.
+        loops: The text of a generic operator's loops.
 
     Raises:
         ValueError: no rule of that name.
     """
-    sch = s_tir.Schedule(lower(operator, schedule))
+    function = lower(operator, schedule) if loops is None else tvm.script.from_source(loops)
+    sch = s_tir.Schedule(function)
     padded = any(operator.padding)
-    if schedule.rule == gemm.RULE:
+    if schedule.rule == generic.RULE:
+        generic.apply(schedule, sch, target)
+    elif schedule.rule == gemm.RULE:
         gemm.apply(schedule, sch, target)
     elif schedule.rule == window.CONV_RULE:
         window.apply_conv(schedule, sch, target, padded=padded)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from profiler.layout import is_pointwise
 from profiler.operator import Operator
-from profiler.schedules import elementwise, gemm, window
+from profiler.schedules import elementwise, gemm, generic, window
 from profiler.schedules.schedule import Schedule
 from profiler.target import Target
 
@@ -18,6 +18,8 @@ VERSION = 1
 
 def candidates(operator: Operator, target: Target) -> tuple[Schedule, ...]:
     """Schedules worth trying for an operator, the most promising first; never empty."""
+    if operator.body is not None:
+        return generic.generic_candidates(operator, target)
     if is_pointwise(operator):
         return gemm.candidates(operator, target)
     if operator.kind == "conv2d":

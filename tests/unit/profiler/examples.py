@@ -8,14 +8,17 @@ import numpy as np
 from hypothesis import strategies as st
 
 from profiler.network import Network
-from profiler.operator import ACTIVATIONS, KINDS, Operator
+from profiler.operator import ACTIVATIONS, OWN_KINDS, Operator
 
 Array = np.ndarray
 
 
 @st.composite
 def operators(
-    draw: st.DrawFn, kinds: Sequence[str] = KINDS, most_channels: int = 40, most_pixels: int = 10
+    draw: st.DrawFn,
+    kinds: Sequence[str] = OWN_KINDS,
+    most_channels: int = 40,
+    most_pixels: int = 10,
 ) -> Operator:
     """Valid operators of small size: odd extents, one-sided padding, any epilogue."""
     kind = draw(st.sampled_from(kinds))

@@ -40,7 +40,7 @@ def test_a_network_knows_its_operators_in_order_and_its_weights() -> None:
         ({"inputs": ()}, "first reads 'input' before anything makes it"),
         (
             {"inputs": (("input", (1, 4, 4, 9)),)},
-            r"first reads 'input' as \(1, 4, 4, 8\), it has shape \(1, 4, 4, 9\)",
+            r"first reads 'input' as float32\[1x4x4x8\], it is float32\[1x4x4x9\]",
         ),
         ({"calls": (FIRST, replace(LAST, output="first"))}, "'first' is made twice"),
         ({"calls": (FIRST, replace(LAST, output="input"))}, "'input' is made twice"),

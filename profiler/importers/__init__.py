@@ -1,0 +1,1 @@
+"""Networks that people bring, as Latloop's operators."""

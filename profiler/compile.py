@@ -22,7 +22,9 @@ def compile_kernel(
     """Compile a kernel under the canonical name; returns its object file.
 
     Args:
-        operator, schedule, target: What is compiled, how, and for what.
+        operator: What is computed.
+        schedule: How its loops are laid out.
+        target: What code is generated for.
         loops: The text of a generic operator's loops.
     """
     function = scheduled(operator, schedule, target, loops).with_attr(

@@ -7,6 +7,7 @@ go into the weights, a second tensor of the same shape and an activation into th
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -22,6 +23,8 @@ Array = NDArray[Any]
 
 #: Name of a node that holds an `Operator` under `operator` and its weights under `weights`.
 OURS: Final = "@latloop"
+#: What a convolution in groups is called until it is lowered: no operator of ours computes it.
+GROUPED: Final = "grouped"
 _SCALES: Final = {"add": 1, "subtract": 1, "multiply": 0, "divide": 0}
 
 
@@ -66,14 +69,28 @@ def match_operators(graph: Graph) -> None:
         outputs = set(graph.outputs)
         if found.kernel is not None:
             _absorb_channels(found, readers, outputs)
-        if found.kind != "add":
+        if found.kind not in {"add", GROUPED}:
             _absorb_residual(found, readers, outputs)
-        _absorb_activation(found, readers, outputs)
+        if found.kind != GROUPED:
+            _absorb_activation(found, readers, outputs)
         replaced.update(id(each) for each in found.nodes)
         _replace(graph, found)
 
 
 def _replace(graph: Graph, found: _Found) -> None:
+    nodes = _grouped_nodes(found) if found.kind == GROUPED else [_own_node(found)]
+    last = found.nodes[-1]
+    gone = {id(each) for each in found.nodes}
+    kept: list[Node] = []
+    for each in graph.nodes:
+        if each is last:
+            kept += nodes
+        elif id(each) not in gone:
+            kept.append(each)
+    graph.nodes = kept
+
+
+def _own_node(found: _Found) -> Node:
     weights: list[Array] = []
     epilogue = list(found.epilogue)
     if found.kernel is not None:
@@ -82,13 +99,22 @@ def _replace(graph: Graph, found: _Found) -> None:
             weights.append(found.bias)
             epilogue.insert(0, "bias")
     operator = Operator(found.kind, **found.fields, epilogue=tuple(epilogue))  # type: ignore[arg-type]
-    node = Node(OURS, found.inputs, [found.output], {"operator": operator, "weights": weights})
-    last = found.nodes[-1]
-    gone = {id(each) for each in found.nodes}
-    graph.nodes = [
-        node if each is last else each
-        for each in graph.nodes
-        if each is last or id(each) not in gone
+    return Node(OURS, found.inputs, [found.output], {"operator": operator, "weights": weights})
+
+
+def _grouped_nodes(found: _Found) -> list[Node]:
+    """A convolution in groups with its factors in the weights, and its terms behind it."""
+    first = found.nodes[0]
+    assert found.kernel is not None
+    weight = constant(np.ascontiguousarray(np.moveaxis(found.kernel, -1, 0)))
+    inputs = [found.inputs[0], weight]
+    if found.bias is None:
+        return [Node(first.op, inputs, [found.output], first.attributes, first.origin)]
+    made = Value(found.output.type)
+    term = _constant(found.bias, [1, -1] + [1] * (len(made.shape) - 2), found.output)
+    return [
+        Node(first.op, inputs, [made], first.attributes, first.origin),
+        Node("add", [made, term], [found.output]),
     ]
 
 
@@ -168,20 +194,8 @@ def _only_reader(
 def _match(node: Node) -> _Found | None:
     if any(value.type.dtype != "float32" for value in (*node.inputs, *node.outputs)):
         return None
-    match node.op:
-        case "nn.conv2d" | "nn.conv1d":
-            return _match_convolution(node)
-        case "matmul":
-            return _match_product(node)
-        case "nn.max_pool2d" | "nn.avg_pool2d":
-            return _match_pool(node)
-        case "mean" | "nn.adaptive_avg_pool2d":
-            return _match_global_pool(node)
-        case "add":
-            return _match_add(node)
-        case "multiply":
-            return _match_scale(node)
-    return None
+    matcher = _MATCHERS.get(node.op)
+    return None if matcher is None else matcher(node)
 
 
 def _match_convolution(node: Node) -> _Found | None:
@@ -213,7 +227,9 @@ def _match_convolution(node: Node) -> _Found | None:
         return _Found("conv2d", fields, [x], [node], kernel.transpose(2, 3, 1, 0))
     if groups == c == kernel.shape[0]:
         return _Found("depthwise_conv2d", fields, [x], [node], kernel[:, 0].transpose(1, 2, 0))
-    return None
+    if one:
+        return None
+    return _Found(GROUPED, {}, [x], [node], np.moveaxis(kernel, 0, -1))
 
 
 def _match_product(node: Node) -> _Found | None:
@@ -292,6 +308,48 @@ def _match_scale(node: Node) -> _Found | None:
             fields = {"input_shape": (n, h, w, c), "out_channels": c}
             return _Found("scale", fields, [x, factor], [node])
     return None
+
+
+_MATCHERS: Final[Mapping[str, Callable[[Node], _Found | None]]] = {
+    "nn.conv2d": _match_convolution,
+    "nn.conv1d": _match_convolution,
+    "matmul": _match_product,
+    "nn.max_pool2d": _match_pool,
+    "nn.avg_pool2d": _match_pool,
+    "mean": _match_global_pool,
+    "nn.adaptive_avg_pool2d": _match_global_pool,
+    "add": _match_add,
+    "multiply": _match_scale,
+}
+
+
+def decompose_average_pool(graph: Graph) -> None:
+    """Write a mean that leaves its padding out as one that counts zeros, times a factor a pixel."""
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        attributes = node.attributes
+        if node.op != "nn.avg_pool2d" or attributes["count_include_pad"]:
+            nodes.append(node)
+            continue
+        padding = list(attributes["padding"])
+        (x,), out = node.inputs, node.output
+        counts = []
+        for axis in (0, 1):
+            kernel, stride = attributes["pool_size"][axis], attributes["strides"][axis]
+            size, n_out = x.shape[2 + axis], out.shape[2 + axis]
+            starts = np.arange(n_out) * stride - padding[axis]
+            counts.append(np.minimum(starts + kernel, size) - np.maximum(starts, 0))
+            padding[2 + axis] = max(int(starts[-1]) + kernel - size, 0)
+        area = math.prod(attributes["pool_size"])
+        factor = area / np.outer(*counts)
+        changed = {**attributes, "padding": padding, "count_include_pad": True}
+        if np.all(factor == 1.0):
+            nodes.append(Node(node.op, [x], [out], changed, node.origin))
+            continue
+        mean = Value(out.type)
+        nodes.append(Node(node.op, [x], [mean], changed, node.origin))
+        nodes.append(Node("multiply", [mean, _constant(factor, [1, 1, *factor.shape], x)], [out]))
+    graph.nodes = nodes
 
 
 def decompose_batch_norm(graph: Graph) -> None:

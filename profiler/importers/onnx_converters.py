@@ -32,14 +32,44 @@ class Sum(_Converter):
     """One addition after the other, which fuse, in place of stacking all terms."""
 
     @classmethod
-    def _impl_v1(cls, bb: Any, inputs: Any, attr: Any, params: Any) -> Any:
+    def _impl_v1(cls, bb: Any, inputs: Any, _attr: Any, _params: Any) -> Any:
         total = inputs[0]
         for term in inputs[1:]:
             total = bb.normalize(relax.op.add(total, term))
         return total
 
 
-CONVERTERS = {"Clip": Clip, "Sum": Sum}
+class LRN(_Converter):
+    """A window over channels as a sum of shifted tensors, which fuse, and roots for powers."""
+
+    @classmethod
+    def _impl_v1(cls, bb: Any, inputs: Any, attr: Any, _params: Any) -> Any:
+        x = inputs[0]
+        size = int(attr["size"])
+        alpha, beta = float(attr.get("alpha", 1e-4)), float(attr.get("beta", 0.75))
+        n_channels = int(x.ty.shape.values[1])
+        before = (size - 1) // 2
+        widths = [0, 0, before, size - 1 - before] + [0, 0] * (len(x.ty.shape.values) - 2)
+        squares = bb.normalize(relax.op.nn.pad(relax.op.multiply(x, x), widths))
+        # https://onnx.ai/onnx/operators/onnx__LRN.html
+        total = None
+        for shift in range(size):
+            part = relax.op.strided_slice(squares, [1], [shift], [shift + n_channels])
+            total = part if total is None else relax.op.add(total, part)
+            total = bb.normalize(total)
+        scaled = relax.op.multiply(total, relax.const(alpha / size, "float32"))
+        base = bb.normalize(
+            relax.op.add(relax.const(float(attr.get("bias", 1.0)), "float32"), scaled)
+        )
+        if beta == 0.75:
+            root = bb.normalize(relax.op.sqrt(base))
+            power = relax.op.multiply(root, relax.op.sqrt(root))
+        else:
+            power = relax.op.power(base, relax.const(beta, "float32"))
+        return relax.op.divide(x, power)
+
+
+CONVERTERS = {"Clip": Clip, "LRN": LRN, "Sum": Sum}
 
 
 @contextmanager

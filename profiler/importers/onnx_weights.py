@@ -16,14 +16,14 @@ from onnx import numpy_helper
 
 #: Smaller constants are numbers of the computation, not weights.
 _LEAST_ELEMENTS: Final = 8
-_POSITIVE: Final = {"BatchNormalization": (1, 4)}  # scale and variance
+#: Ranges of a batch-norm's scale and variance: residual sums must not grow from block to block.
+_RANGES: Final = {("BatchNormalization", 1): (0.2, 0.6), ("BatchNormalization", 4): (0.5, 1.5)}
 
 
 def replace_placeholders(model: onnx.ModelProto, seed: int) -> None:
     """Put seeded random weights where the model has a ConstantOfShape of a stored shape.
 
-    Uniform with the variance that keeps a signal's (He et al. 2015, eq. 10); scales and variances
-    of a batch-norm lie in [0.5, 1.5).
+    Uniform with the variance that keeps a signal's (He et al. 2015, eq. 10).
     """
     graph = model.graph
     stored = {t.name: t for t in graph.initializer}
@@ -60,8 +60,9 @@ def _draw(
     reader: tuple[onnx.NodeProto, int] | None,
     rng: np.random.Generator,
 ) -> NDArray[np.float32]:
-    if reader is not None and reader[1] in _POSITIVE.get(reader[0].op_type, ()):
-        return rng.uniform(0.5, 1.5, dims).astype(np.float32)
+    bounds = None if reader is None else _RANGES.get((reader[0].op_type, reader[1]))
+    if bounds is not None:
+        return rng.uniform(*bounds, dims).astype(np.float32)
     if len(dims) < 2:
         return rng.uniform(-0.1, 0.1, dims).astype(np.float32)
     is_conv = reader is not None and reader[0].op_type == "Conv"
@@ -72,7 +73,9 @@ def _draw(
 
 def _fan_in_of_product(dims: tuple[int, ...], reader: tuple[onnx.NodeProto, int] | None) -> int:
     """Rows of a (k, n) matrix; columns where a Gemm reads it transposed."""
-    if reader is not None and reader[0].op_type == "Gemm":
-        if any(a.name == "transB" and a.i for a in reader[0].attribute):
-            return dims[1]
-    return dims[-2]
+    is_transposed = (
+        reader is not None
+        and reader[0].op_type == "Gemm"
+        and any(a.name == "transB" and a.i for a in reader[0].attribute)
+    )
+    return dims[1] if is_transposed else dims[-2]

@@ -43,6 +43,7 @@ _BINARY: Final = frozenset({
     "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "logical_and",
     "logical_or", "where",
 })  # fmt: skip
+_ANY_ORDER: Final = frozenset(ELEMENTWISE) - {"identity"} | _UNARY_BY_ATTRIBUTES | _BINARY
 
 
 class Emitter:
@@ -77,33 +78,25 @@ class Emitter:
         return self._block.finalize()
 
     def _emit_node(self, node: Node) -> None:
-        op = node.op
-        if op == OURS:
-            self._ours(node)
-        elif op == "permute_dims":
-            self._transpose(node)
-        elif op in _RESHAPES:
-            self._reshape(node)
-        elif op == "identity":
-            self._stored[node.output] = self._get(node.inputs[0])
-        elif op in _BINARY or op in ELEMENTWISE or op in _UNARY_BY_ATTRIBUTES:
+        if node.op in _ANY_ORDER:
             self._elementwise(node)
-        elif op in _REDUCTIONS:
-            self._reduce(node)
-        elif op in {"nn.softmax", "nn.log_softmax"}:
-            self._along_axis(node, getattr(relax.op.nn, op[3:]))
-        elif op == "concat":
-            self._concat(node)
-        elif op == "split":
-            self._split(node)
-        elif op == "strided_slice":
-            self._slice(node)
-        elif op == "nn.layer_norm":
-            self._layer_norm(node)
-        elif op == "nn.conv2d" and node.attributes["data_layout"] == "NCHW":
-            self._grouped(node)
-        else:
-            self._as_it_came(node)
+            return
+        writers: dict[str, Callable[[Node], None]] = {
+            OURS: self._ours,
+            "permute_dims": self._transpose,
+            "identity": self._rename,
+            "nn.softmax": self._along_axis,
+            "nn.log_softmax": self._along_axis,
+            "concat": self._concat,
+            "split": self._split,
+            "strided_slice": self._slice,
+            "nn.layer_norm": self._layer_norm,
+            "nn.conv2d": self._grouped,
+            "nn.pad": self._pad,
+            **dict.fromkeys(_RESHAPES, self._reshape),
+            **dict.fromkeys(_REDUCTIONS, self._reduce),
+        }
+        writers.get(node.op, self._as_it_came)(node)
 
     # -- values ---------------------------------------------------------------------------------
 
@@ -166,6 +159,9 @@ class Emitter:
         order = orders[0] if operator.kind in {"dense", "add"} else _image_order(len(out.shape))
         self._stored[out] = self._view(made, stored_shape(out.shape, order)), order
 
+    def _rename(self, node: Node) -> None:
+        self._stored[node.output] = self._get(node.inputs[0])
+
     def _transpose(self, node: Node) -> None:
         variable, order = self._get(node.inputs[0])
         rank = len(order)
@@ -224,7 +220,8 @@ class Emitter:
             new_order = tuple(kept.index(axis) for axis in order if axis in kept)
         self._keep(node.output, op(variable, places, keepdims), new_order)
 
-    def _along_axis(self, node: Node, op: Callable[..., Any]) -> None:
+    def _along_axis(self, node: Node) -> None:
+        op = getattr(relax.op.nn, node.op.removeprefix("nn."))
         variable, order = self._get(node.inputs[0])
         axis = node.attributes["axis"] % len(order)
         self._keep(node.output, op(variable, order.index(axis)), order)
@@ -271,10 +268,17 @@ class Emitter:
             node.output, relax.op.strided_slice(variable, places, begin, end, strides), order
         )
 
+    def _pad(self, node: Node) -> None:
+        variable, order = self._get(node.inputs[0])
+        width = node.attributes["pad_width"]
+        moved = [n for axis in order for n in width[2 * axis : 2 * axis + 2]]
+        mode, value = node.attributes["pad_mode"], node.attributes["pad_value"]
+        self._keep(node.output, relax.op.nn.pad(variable, moved, mode, value), order)
+
     def _grouped(self, node: Node) -> None:
         """A convolution in groups: every group's channels side by side, in NHWC."""
         x, weight = node.inputs
-        if weight.array is None:
+        if weight.array is None or node.attributes["data_layout"] != "NCHW":
             self._as_it_came(node)
             return
         groups = node.attributes["groups"]

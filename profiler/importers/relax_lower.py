@@ -165,7 +165,7 @@ class _Reader:
                 f"{call.args[0].name_hint} has a shape that is not fixed"
             )
         names = [self._expression(each) for each in arguments]
-        body, order = self._body(function, call.args[0].name_hint, names, arguments)
+        body, order = self._body(function, call.args[0].name_hint, names)
         moving = tuple(names[i] for i in order if names[i] not in self._weights)
         constants = tuple(names[i] for i in order if names[i] in self._weights)
         outputs = [f"t{len(self._calls)}.{i}" for i in range(len(body.outputs))]
@@ -175,9 +175,7 @@ class _Reader:
         )
         return tuple(outputs) if isinstance(kind, relax.TupleType) else outputs[0]
 
-    def _body(
-        self, function: Any, name: str, names: list[str], arguments: list[Any]
-    ) -> tuple[GenericBody, list[int]]:
+    def _body(self, function: Any, name: str, names: list[str]) -> tuple[GenericBody, list[int]]:
         """What a function computes, its parameters put in order: inputs, constants, outputs."""
         is_constant = [each in self._weights for each in names]
         order = sorted(range(len(names)), key=lambda i: is_constant[i])

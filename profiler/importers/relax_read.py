@@ -20,7 +20,8 @@ def read_relax(module: tvm.IRModule, input_names: list[str], output_names: list[
 
     Args:
         module: In normal form; parameters of `main` are the model's inputs.
-        input_names, output_names: What the model calls them.
+        input_names: What the model calls its inputs, in order.
+        output_names: The same of its outputs.
 
     Raises:
         UnsupportedOperatorError: a value's shape depends on the data, or is no tensor.
@@ -60,7 +61,8 @@ def _read(
     expression: Any, variable: Any, values: dict[Any, Any], nodes: list[Node]
 ) -> Value | tuple[Value, ...]:
     if not isinstance(expression, relax.Call):
-        return _value(expression, values)
+        known: Value | tuple[Value, ...] = _value(expression, values)
+        return known
     op = expression.op
     arguments = list(expression.args)
     attributes = _attributes(expression)

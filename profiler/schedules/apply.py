@@ -18,7 +18,9 @@ def scheduled(
     """The operator as TIR with its loops laid out.
 
     Args:
-        operator, schedule, target: What is computed, how, and on what.
+        operator: What is computed.
+        schedule: How its loops are laid out.
+        target: What code is generated for.
         loops: The text of a generic operator's loops.
 
     Raises:

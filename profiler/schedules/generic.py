@@ -98,6 +98,8 @@ def _sum_in_registers(
     n_vectors = max(
         (v for v in range(1, schedule["vectors"] + 1) if extent % (v * lanes) == 0), default=0
     )
+    if not n_vectors and extent <= schedule["vectors"] * lanes:
+        n_vectors, lanes = 1, extent  # one odd vector
     if not n_vectors:
         sch.reorder(*outer, *sums, inner)
         if extent >= lanes:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ from tvm.s_tir.analysis import estimate_tir_flops
 from profiler.generic import GenericBody, TensorType
 from profiler.importers.errors import UnsupportedOperatorError
 from profiler.importers.graph import Graph, Node
+from profiler.importers.imported import ImportedModel
 from profiler.importers.relax_emit import PACKED
 from profiler.network import Call, Network
 from profiler.operator import generic_operator
@@ -24,24 +23,9 @@ from profiler.operator import generic_operator
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Lowered:
-    """A model as calls.
-
-    Attributes:
-        network: The calls.
-        weights: Logical weights and constants by the names of the calls.
-        loops: Text of each generic operator's loops, by digest.
-        output_shapes: The model's shape of each output, by name.
-    """
-
-    network: Network
-    weights: Mapping[str, Array]
-    loops: Mapping[str, str]
-    output_shapes: Mapping[str, tuple[int, ...]]
-
-
-def lower_graph(name: str, graph: Graph, module: tvm.IRModule, operators: list[Node]) -> Lowered:
+def lower_graph(
+    name: str, graph: Graph, module: tvm.IRModule, operators: list[Node]
+) -> ImportedModel:
     """Lower an emitted module to calls.
 
     Args:
@@ -84,7 +68,7 @@ class _Reader:
         self._loops: dict[str, str] = {}
         self._bodies: dict[Any, GenericBody] = {}
 
-    def read(self, name: str) -> Lowered:
+    def read(self, name: str) -> ImportedModel:
         function = self._module["main"]
         inputs = []
         for variable, value in zip(function.params, self._graph.inputs, strict=True):
@@ -102,7 +86,7 @@ class _Reader:
         calls, outputs = self._named_outputs(made)
         network = Network(name, tuple(inputs), calls, outputs)
         shapes = {value.name: value.shape for value in self._graph.outputs}
-        return Lowered(network, self._weights, self._loops, shapes)
+        return ImportedModel(network, self._weights, self._loops, shapes)
 
     def _bind(self, variable: Any, value: Any) -> Any:
         if not isinstance(value, relax.Call):

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from profiler.importers.imported import ImportedModel
 from profiler.importers.onnx_file import Shape, read_onnx
+
+if TYPE_CHECKING:
+    import onnx
 
 
 def import_onnx(path: Path, shapes: Mapping[str, Shape], seed: int = 0) -> ImportedModel:
@@ -21,7 +25,11 @@ def import_onnx(path: Path, shapes: Mapping[str, Shape], seed: int = 0) -> Impor
         ModelImportError: the model cannot be taken as it is; the message names the thing and what
             to do.
     """
-    model = read_onnx(path, shapes, seed)
+    return import_plain(read_onnx(path, shapes, seed), path)
+
+
+def import_plain(model: onnx.ModelProto, path: Path) -> ImportedModel:
+    """Import what `read_onnx` made of a file; see `import_onnx`."""
     # Seconds of import, which a file that cannot be read does not wait for.
     from profiler.importers.lowering import lower_relax  # noqa: PLC0415
     from profiler.importers.onnx_relax import to_relax  # noqa: PLC0415

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -40,6 +40,20 @@ ELEMENTWISE: Final[dict[str, Callable[..., Any]]] = {
     "nn.relu": lambda x: np.maximum(x, 0),
     "nn.silu": lambda x: x * _sigmoid(x),
     "identity": lambda x: x,
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "round": np.round,
+    "sign": np.sign,
+    "equal": np.equal,
+    "not_equal": np.not_equal,
+    "less": np.less,
+    "less_equal": np.less_equal,
+    "greater": np.greater,
+    "greater_equal": np.greater_equal,
+    "logical_and": np.logical_and,
+    "logical_or": np.logical_or,
+    "logical_not": np.logical_not,
+    "where": np.where,
 }
 
 
@@ -67,9 +81,26 @@ def evaluate(node: Node, arrays: list[Array]) -> Array | None:
         result = arrays[0].astype(node.output.type.dtype)
     elif op == "concat":
         result = np.concatenate(arrays, axis=attributes.get("axis") or 0)
+    elif op == "matmul":
+        result = np.matmul(*arrays)
+    elif op == "take":
+        result = np.take(*arrays, axis=attributes.get("axis"))
+    elif op == "strided_slice":
+        result = _sliced(arrays[0], attributes)
     else:
         return None
     return np.asarray(result, node.output.type.dtype)
+
+
+def _sliced(array: Array, attributes: Mapping[str, Any]) -> Array:
+    axes, begins, ends = (attributes[f"argument{i}"] for i in (1, 2, 3))
+    strides = attributes.get("argument4", [1] * len(axes))
+    index = [slice(None)] * array.ndim
+    for axis, begin, end, stride in zip(axes, begins, ends, strides, strict=True):
+        # An end before the first element cannot be written as a number of numpy's.
+        is_open = stride < 0 and end < -array.shape[axis]
+        index[axis] = slice(begin, None if is_open else end, stride)
+    return array[tuple(index)]
 
 
 def fold_constants(graph: Graph) -> None:

@@ -16,6 +16,8 @@ from profiler.importers.match import (
 from profiler.importers.relax_emit import Emitter
 from profiler.importers.relax_lower import lower_graph
 from profiler.importers.relax_read import read_relax
+from profiler.importers.simplify import absorb_channels_before, absorb_padding
+from profiler.importers.transposed import decompose_transposed
 
 
 def lower_relax(
@@ -39,6 +41,9 @@ def lower_relax(
     decompose_average_pool(graph)
     # A factor and a term may have met constants.
     fold_constants(graph)
+    absorb_padding(graph)
+    absorb_channels_before(graph)
+    decompose_transposed(graph)
     match_operators(graph)
     graph.drop_unread()
     emitter = Emitter(graph, module)

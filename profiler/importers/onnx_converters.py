@@ -2,44 +2,139 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
-import tvm
 from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
+from profiler.importers.onnx_einsum import Einsum
+from profiler.importers.onnx_index import Gather, Slice, TopK, axis_extent, coordinate_extents
+from profiler.importers.onnx_recurrent import GRU, LSTM, RNN
+from profiler.importers.onnx_resize import Resize, Upsample
+from profiler.importers.onnx_tensors import Converter, const, dtype_of, known, shape_of
+from profiler.importers.onnx_window import AveragePool, Conv, ConvTranspose, MaxPool, Pad
 
-class _Converter(onnx_frontend.OnnxOpConverter):  # type: ignore[misc]  # TVM has no types
-    """All opsets alike."""
 
-
-class Clip(_Converter):
+class Clip(Converter):
     """Known bounds in one operation, in place of loops that the importer cannot read."""
 
     @classmethod
-    def _impl_v1(cls, bb: Any, inputs: Any, attr: Any, params: Any) -> Any:
+    def _impl_v1(cls, bb: Any, inputs: Any, attr: Any, _params: Any) -> Any:
+        x = inputs[0]
         low = _bound(inputs[1], attr.get("min"), -np.inf)
         high = _bound(inputs[2], attr.get("max"), np.inf)
-        if low is None or high is None:
-            return onnx_frontend.Clip._impl_v13(bb, inputs, attr, params)
-        return relax.op.clip(inputs[0], low, high)
+        if low is not None and high is not None and dtype_of(x).startswith("float"):
+            return relax.op.clip(x, low, high)
+        for bound, attribute, op in (
+            (inputs[1], "min", relax.op.maximum), (inputs[2], "max", relax.op.minimum)
+        ):  # fmt: skip
+            if attribute in attr:
+                bound = const(attr[attribute], dtype_of(x))  # noqa: PLW2901
+            if bound is not None:
+                x = bb.normalize(op(x, bound))
+        return x
 
 
-class Sum(_Converter):
-    """One addition after the other, which fuse, in place of stacking all terms."""
+def _bound(given: Any, attribute: Any, default: float) -> float | None:
+    """A bound's value; None where it is computed."""
+    if given is None:
+        return float(default if attribute is None else attribute)
+    array = known(given)
+    if array is None:
+        return None
+    value = float(array.reshape(()))
+    return default if np.isnan(value) else value
+
+
+class _InTurn(Converter):
+    """One operation after the other, which fuse, in place of stacking all inputs."""
+
+    relax_op: Callable[[Any, Any], Any]
 
     @classmethod
     def _impl_v1(cls, bb: Any, inputs: Any, _attr: Any, _params: Any) -> Any:
         total = inputs[0]
         for term in inputs[1:]:
-            total = bb.normalize(relax.op.add(total, term))
+            total = bb.normalize(cls.relax_op(total, term))
         return total
 
 
-class LRN(_Converter):
+class Sum(_InTurn):
+    """Sum of any number of tensors."""
+
+    relax_op = relax.op.add
+
+
+class Max(_InTurn):
+    """Largest of any number of tensors."""
+
+    relax_op = relax.op.maximum
+
+
+class Min(_InTurn):
+    """Smallest of any number of tensors."""
+
+    relax_op = relax.op.minimum
+
+
+class Mean(Converter):
+    """Mean of any number of tensors."""
+
+    @classmethod
+    def _impl_v1(cls, bb: Any, inputs: Any, attr: Any, params: Any) -> Any:
+        total = Sum._impl_v1(bb, inputs, attr, params)
+        return relax.op.multiply(total, const(1 / len(inputs), dtype_of(inputs[0])))
+
+
+class Cast(Converter):
+    """One cast, as runtimes do it; what the model may make of infinities is left to the machine."""
+
+    @classmethod
+    def _impl_v6(cls, _bb: Any, inputs: Any, attr: Any, _params: Any) -> Any:
+        dtype = onnx_frontend.get_type(attr["to"])
+        return inputs[0] if dtype_of(inputs[0]) == dtype else relax.op.astype(inputs[0], dtype)
+
+
+class Dropout(Converter):
+    """Nothing: models are run, not trained."""
+
+    @classmethod
+    def _impl_v1(cls, _bb: Any, inputs: Any, attr: Any, _params: Any) -> Any:
+        if attr["tvm_custom"]["num_outputs"] == 1:
+            return inputs[0]
+        return relax.Tuple([inputs[0], const(np.ones(shape_of(inputs[0])), "bool")])
+
+
+class Softmax(Converter):
+    """Along one axis; before opset 13 along all axes from one on."""
+
+    relax_op: Callable[..., Any] = relax.op.nn.softmax
+
+    @classmethod
+    def _impl_v1(cls, bb: Any, inputs: Any, attr: Any, _params: Any) -> Any:
+        x, shape = inputs[0], shape_of(inputs[0])
+        axis = attr.get("axis", 1) % len(shape)
+        large = [each for each in range(axis, len(shape)) if shape[each] > 1]
+        if len(large) < 2:
+            return cls.relax_op(x, large[0] if large else axis)
+        flat = bb.normalize(relax.op.reshape(x, [*shape[:axis], -1]))
+        return relax.op.reshape(bb.normalize(cls.relax_op(flat, axis)), shape)
+
+    @classmethod
+    def _impl_v13(cls, _bb: Any, inputs: Any, attr: Any, _params: Any) -> Any:
+        return cls.relax_op(inputs[0], attr.get("axis", -1))
+
+
+class LogSoftmax(Softmax):
+    """Its logarithm, likewise."""
+
+    relax_op = relax.op.nn.log_softmax
+
+
+class LRN(Converter):
     """A window over channels as a sum of shifted tensors, which fuse, and roots for powers."""
 
     @classmethod
@@ -47,9 +142,9 @@ class LRN(_Converter):
         x = inputs[0]
         size = int(attr["size"])
         alpha, beta = float(attr.get("alpha", 1e-4)), float(attr.get("beta", 0.75))
-        n_channels = int(x.ty.shape.values[1])
+        n_channels = shape_of(x)[1]
         before = (size - 1) // 2
-        widths = [0, 0, before, size - 1 - before] + [0, 0] * (len(x.ty.shape.values) - 2)
+        widths = [0, 0, before, size - 1 - before] + [0, 0] * (len(shape_of(x)) - 2)
         squares = bb.normalize(relax.op.nn.pad(relax.op.multiply(x, x), widths))
         # https://onnx.ai/onnx/operators/onnx__LRN.html
         total = None
@@ -57,37 +152,52 @@ class LRN(_Converter):
             part = relax.op.strided_slice(squares, [1], [shift], [shift + n_channels])
             total = part if total is None else relax.op.add(total, part)
             total = bb.normalize(total)
-        scaled = relax.op.multiply(total, relax.const(alpha / size, "float32"))
-        base = bb.normalize(
-            relax.op.add(relax.const(float(attr.get("bias", 1.0)), "float32"), scaled)
-        )
+        scaled = relax.op.multiply(total, const(alpha / size, "float32"))
+        base = bb.normalize(relax.op.add(const(float(attr.get("bias", 1.0)), "float32"), scaled))
         if beta == 0.75:
             root = bb.normalize(relax.op.sqrt(base))
             power = relax.op.multiply(root, relax.op.sqrt(root))
         else:
-            power = relax.op.power(base, relax.const(beta, "float32"))
+            power = relax.op.power(base, const(beta, "float32"))
         return relax.op.divide(x, power)
 
 
-CONVERTERS = {"Clip": Clip, "LRN": LRN, "Sum": Sum}
+#: Conversions of our own, by ONNX's names; they go before TVM's.
+CONVERTERS: Final[dict[str, type[Converter]]] = {
+    each.__name__: each
+    for each in (
+        AveragePool, Cast, Clip, Conv, ConvTranspose, Dropout, Einsum, GRU, Gather, LRN, LSTM,
+        LogSoftmax, Max, MaxPool, Mean, Min, Pad, RNN, Resize, Slice, Softmax, Sum, TopK, Upsample,
+    )
+}  # fmt: skip
+
+#: Operators of which TVM has conversions that end in tensors whose shapes depend on the data, or
+#: that are no tensors.
+REFUSED: Final = frozenset({
+    "AllClassNMS", "Compress", "ConcatFromSequence", "If", "Loop", "NonMaxSuppression", "NonZero",
+    "Optional", "OptionalGetElement", "OptionalHasElement", "Scan", "SequenceAt",
+    "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SequenceLength",
+    "SplitToSequence", "Unique",
+})  # fmt: skip
+
+
+def convertible() -> frozenset[str]:
+    """Names of the ONNX operators that have a conversion, ours or TVM's."""
+    return frozenset({*onnx_frontend._get_convert_map(), *CONVERTERS, "Constant"}) - REFUSED
 
 
 @contextmanager
 def converters() -> Iterator[None]:
     """TVM's front end with the conversions of this module."""
-    original = onnx_frontend._get_convert_map
-    onnx_frontend._get_convert_map = lambda: {**original(), **CONVERTERS}
+    names = ("_get_convert_map", "_axis_extent", "_coord_axis_extents")
+    original = {name: getattr(onnx_frontend, name) for name in names}
+    # The front end asks for its table at every node.
+    table = {**onnx_frontend._get_convert_map(), **CONVERTERS}
+    onnx_frontend._get_convert_map = lambda: table
+    onnx_frontend._axis_extent = axis_extent
+    onnx_frontend._coord_axis_extents = coordinate_extents
     try:
         yield
     finally:
-        onnx_frontend._get_convert_map = original
-
-
-def _bound(given: Any, attribute: Any, default: float) -> float | None:
-    """A bound's value; None where it is computed."""
-    if given is None:
-        return float(default if attribute is None else attribute)
-    if not isinstance(given, tvm.ir.GenericConst):
-        return None
-    value = float(given.value.numpy().reshape(()))
-    return default if np.isnan(value) else value
+        for name, function in original.items():
+            setattr(onnx_frontend, name, function)

@@ -11,10 +11,10 @@ from pathlib import Path
 import onnx
 import tvm
 from tvm import relax
-from tvm.relax.frontend.onnx import from_onnx, onnx_frontend
+from tvm.relax.frontend.onnx import from_onnx
 
 from profiler.importers.errors import ModelImportError, UnsupportedOperatorError
-from profiler.importers.onnx_converters import converters
+from profiler.importers.onnx_converters import convertible, converters
 
 
 def to_relax(model: onnx.ModelProto, path: Path) -> tvm.IRModule:
@@ -42,7 +42,7 @@ def to_relax(model: onnx.ModelProto, path: Path) -> tvm.IRModule:
 
 
 def _refuse_unsupported(model: onnx.ModelProto, path: Path) -> None:
-    known = {*onnx_frontend._get_convert_map(), "Constant"}
+    known = convertible()
     missing: Counter[str] = Counter()
     first: dict[str, str] = {}
     for node in model.graph.node:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 import tvm
-from tvm import relax, te
+from tvm import relax
 
 from profiler.generic import TensorType
 from profiler.importers.graph import Graph, Node, Value
@@ -91,8 +91,11 @@ class Emitter:
             "split": self._split,
             "strided_slice": self._slice,
             "nn.layer_norm": self._layer_norm,
-            "nn.conv2d": self._grouped,
             "nn.pad": self._pad,
+            "take": self._take,
+            "broadcast_to": self._broadcast,
+            "argmax": self._place_of_largest,
+            "argmin": self._place_of_largest,
             **dict.fromkeys(_RESHAPES, self._reshape),
             **dict.fromkeys(_REDUCTIONS, self._reduce),
         }
@@ -275,26 +278,37 @@ class Emitter:
         mode, value = node.attributes["pad_mode"], node.attributes["pad_value"]
         self._keep(node.output, relax.op.nn.pad(variable, moved, mode, value), order)
 
-    def _grouped(self, node: Node) -> None:
-        """A convolution in groups: every group's channels side by side, in NHWC."""
-        x, weight = node.inputs
-        if weight.array is None or node.attributes["data_layout"] != "NCHW":
+    def _take(self, node: Node) -> None:
+        value, indices = node.inputs
+        axis = node.attributes.get("axis")
+        if axis is None or len(indices.shape) != 1 or value.array is not None:
             self._as_it_came(node)
             return
-        groups = node.attributes["groups"]
-        n_out, depth, kh, kw = weight.shape
-        kernel = weight.array.reshape(groups, n_out // groups, depth, kh, kw)
-        kernel = relax.const(np.ascontiguousarray(kernel.transpose(0, 3, 4, 2, 1)))
-        made = self._block.emit_te(
-            _grouped_convolution,
-            self._as(x, NHWC),
-            kernel,
-            tuple(node.attributes["strides"]),
-            tuple(node.attributes["padding"]),
-            tuple(node.attributes["dilation"]),
-            stored_shape(node.output.shape, NHWC),
-        )
-        self._stored[node.output] = made, NHWC
+        variable, order = self._get(value)
+        place = order.index(axis % len(order))
+        self._keep(node.output, relax.op.take(variable, self._as(indices, (0,)), place), order)
+
+    def _broadcast(self, node: Node) -> None:
+        value, shape = node.inputs[0], node.output.shape
+        missing = len(shape) - len(value.shape)
+        variable, order = self._get(value)
+        order = (*range(missing), *(axis + missing for axis in order))
+        variable = self._view(variable, stored_shape((1,) * missing + value.shape, order))
+        expression = relax.op.broadcast_to(variable, stored_shape(shape, order))
+        self._keep(node.output, expression, order)
+
+    def _place_of_largest(self, node: Node) -> None:
+        value = node.inputs[0]
+        variable, order = self._get(value)
+        axis, keepdims = node.attributes.get("axis"), bool(node.attributes.get("keepdims"))
+        if axis is None:
+            self._as_it_came(node)
+            return
+        axis %= len(order)
+        op = getattr(relax.op, node.op)
+        kept = [a for a in range(len(order)) if keepdims or a != axis]
+        new_order = tuple(kept.index(a) for a in order if a in kept)
+        self._keep(node.output, op(variable, order.index(axis), keepdims), new_order)
 
     def _as_it_came(self, node: Node) -> None:
         """An operation of which nothing is known here: its tensors in the model's own order."""
@@ -347,38 +361,3 @@ def _tensor(kind: TensorType) -> Any:
 
 def _listed(value: Any) -> list[int]:
     return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _grouped_convolution(
-    x: Any,
-    kernel: Any,
-    strides: tuple[int, ...],
-    padding: tuple[int, ...],
-    dilation: tuple[int, ...],
-    shape: tuple[int, ...],
-) -> Any:
-    """NHWC by (groups, kh, kw, depth, outputs of a group); each group's loops are dense."""
-    groups, kh, kw, depth, width = (int(extent) for extent in kernel.shape)
-    n, h, w, c = (int(extent) for extent in x.shape)
-    top, left, bottom, right = padding
-    padded = te.compute(
-        (n, h + top + bottom, w + left + right, c),
-        lambda b, i, j, k: tvm.tirx.if_then_else(
-            tvm.tirx.all(i >= top, i < h + top, j >= left, j < w + left),
-            x[b, i - top, j - left, k],
-            tvm.tirx.const(0.0, "float32"),
-        ),
-        name="pad",
-    ) if any(padding) else x  # fmt: skip
-    ky, kx = te.reduce_axis((0, kh), name="ky"), te.reduce_axis((0, kw), name="kx")
-    d = te.reduce_axis((0, depth), name="d")
-    grouped = te.compute(
-        (*shape[:3], groups, width),
-        lambda b, i, j, g, o: te.sum(
-            padded[b, i * strides[0] + ky * dilation[0], j * strides[1] + kx * dilation[1],
-                   g * depth + d] * kernel[g, ky, kx, d, o],
-            axis=[ky, kx, d],
-        ),
-        name="grouped",
-    )  # fmt: skip
-    return te.compute(shape, lambda b, i, j, o: grouped[b, i, j, o // width, o % width], name="out")

@@ -19,6 +19,7 @@ def is_pointwise(operator: Operator) -> bool:
         operator.kind == "conv2d"
         and operator.kernel == (1, 1)
         and operator.stride == (1, 1)
+        and operator.groups == 1
         and not any(operator.padding)
     )
 
@@ -48,7 +49,7 @@ def argument_shapes(operator: Operator, schedule: Schedule) -> tuple[Shape, ...]
 
 def _panel_shape(operator: Operator, channels: int) -> Shape:
     n_panels = operator.out_channels // channels
-    depth = operator.input_shape[3]
+    depth = operator.input_shape[3] // operator.groups
     if is_pointwise(operator):
         return (n_panels, depth, channels)
     return (n_panels, *operator.kernel, depth, channels)

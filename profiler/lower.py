@@ -96,11 +96,17 @@ def _convolution(operator: Operator, tensors: dict[str, Tensor], channels: int) 
     x, weight = _padded(operator, tensors["x"], 0.0), tensors["weight"]
     (sy, sx), (dy, dx) = operator.stride, operator.dilation
     ky, kx = _window(operator)
-    k = te.reduce_axis((0, operator.input_shape[3]), name="k")
+    depth = operator.input_shape[3] // operator.groups
+    width = operator.out_channels // operator.groups
+    k = te.reduce_axis((0, depth), name="k")
+
+    def first(o: Expression) -> Expression:
+        return o // width * depth if operator.groups > 1 else 0
+
     return te.compute(
         operator.output_shape,
         lambda b, i, j, o: te.sum(
-            x[b, i * sy + ky * dy, j * sx + kx * dx, k]
+            x[b, i * sy + ky * dy, j * sx + kx * dx, first(o) + k]
             * weight[o // channels, ky, kx, k, o % channels],
             axis=[ky, kx, k],
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 
@@ -19,12 +20,13 @@ OPSET = 17
 _IR_VERSION = 8  # the first that goes with opset 17: old runtimes refuse newer ones
 
 
-def export_onnx(network: Network, weights: Mapping[str, Array]) -> onnx.ModelProto:
+def export_onnx(network: Network, weights: Mapping[str, Array] | None) -> onnx.ModelProto:
     """Write a network as an ONNX model, batch-norm already folded into its weights.
 
     Args:
         network: The network, NHWC.
-        weights: Logical weights (`Operator.weight_shapes`) under the names of the calls.
+        weights: Logical weights (`Operator.weight_shapes`) under the names of the calls; None puts
+            placeholders in their place, which a runtime expands when it loads the model.
 
     Returns:
         A checked model whose inputs and outputs are NCHW, outputs of shape (n, 1, 1, c) as (n, c).
@@ -83,33 +85,57 @@ def _value(name: str, shape: Shape) -> onnx.ValueInfoProto:
 def _nodes(
     call: Call,
     inner: Mapping[str, str],
-    weights: Mapping[str, Array],
+    weights: Mapping[str, Array] | None,
     initializers: dict[str, onnx.TensorProto],
 ) -> list[onnx.NodeProto]:
-    """The nodes of one call: its kind, then each step of its epilogue.
+    """The nodes of one call: placeholders of its weights, its kind, each step of its epilogue.
 
     Tensors that have another name within the graph are found in `inner`.
     """
     operator = call.operator
-    for name, kind_weights in zip(call.weights, _onnx_weights(operator), strict=True):
-        array = np.ascontiguousarray(kind_weights(weights[name]), np.float32)
-        initializers[name] = numpy_helper.from_array(array, name)
+    nodes = [] if weights is not None else _placeholders(call, initializers)
+    if weights is not None:
+        for name, kind_weights in zip(call.weights, _onnx_weights(operator), strict=True):
+            array = np.ascontiguousarray(kind_weights(weights[name]), np.float32)
+            initializers[name] = numpy_helper.from_array(array, name)
     steps = [step for step in operator.epilogue if step != "bias"]
     inputs = [inner.get(name, name) for name in call.inputs]
     output = inner.get(call.output, call.output)
     # The last node writes the call's output, those before it tensors of their own.
     names = [*(f"{call.output}.step{index}" for index in range(len(steps))), output]
     n_data = 2 if operator.kind in {"add", "scale"} else 1
-    nodes = [
+    nodes.append(
         helper.make_node(
             _ONNX_KINDS[operator.kind],
             [*inputs[:n_data], *call.weights],
             [names[0]],
             **_geometry(operator),
         )
-    ]
+    )
     for step, (source, result) in zip(steps, pairwise(names), strict=True):
         nodes += _step_nodes(step, source, result, inputs[-1])
+    return nodes
+
+
+def _placeholders(call: Call, initializers: dict[str, onnx.TensorProto]) -> list[onnx.NodeProto]:
+    """Nodes that make each weight out of its shape and one number.
+
+    No two numbers are alike, lest a runtime let weights of one shape share their memory.
+    """
+    nodes = []
+    logical = zip(
+        call.weights, call.operator.weight_shapes, _onnx_weights(call.operator), strict=True
+    )
+    for name, shape, kind_weights in logical:
+        extents = f"{name}.extents"
+        if extents in initializers:
+            continue
+        wanted = kind_weights(np.broadcast_to(np.float32(0), shape)).shape
+        # Sums of as many products as go into one output keep the size of a signal.
+        number = (1 + 1e-4 * len(initializers)) / max(math.prod(wanted[1:]), 1)
+        initializers[extents] = numpy_helper.from_array(np.array(wanted, np.int64), extents)
+        value = helper.make_tensor("value", TensorProto.FLOAT, [1], [number])
+        nodes.append(helper.make_node("ConstantOfShape", [extents], [name], value=value))
     return nodes
 
 
@@ -148,7 +174,10 @@ def _geometry(operator: Operator) -> dict[str, object]:
     if operator.kind == "avg_pool2d":
         return window | {"count_include_pad": 1}
     window["dilations"] = list(operator.dilation)
-    return window | ({"group": operator.out_channels} if operator.kind[0] == "d" else {})
+    if operator.kind == "max_pool2d":
+        return window
+    is_depthwise = operator.kind == "depthwise_conv2d"
+    return window | {"group": operator.out_channels if is_depthwise else operator.groups}
 
 
 def _step_nodes(step: str, source: str, result: str, residual: str) -> list[onnx.NodeProto]:

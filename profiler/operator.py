@@ -39,10 +39,14 @@ DTYPES: Final = frozenset({"float32"})
 
 _WEIGHTED: Final = frozenset({"conv2d", "depthwise_conv2d", "dense"})
 _WINDOWED: Final = frozenset({"conv2d", "depthwise_conv2d", "avg_pool2d", "max_pool2d"})
+#: Inputs that a kind's output may take the place of: see `Operator.in_place_inputs`.
+_IN_PLACE: Final[dict[str, tuple[int, ...]]] = {"add": (0, 1), "scale": (0,)}
+#: Kinds that read what their epilogue adds number by number, as the output is stored.
+_ADDED_IN_PLACE: Final = _WEIGHTED | _WINDOWED | {"global_avg_pool2d", "scale"}
 _KEY: Final = re.compile(
     r"(?P<kind>\w+):(?P<shape>\d+x\d+x\d+x\d+):o(?P<out>\d+):k(?P<kernel>\d+x\d+)"
     r":s(?P<stride>\d+x\d+):p(?P<pad>\d+\.\d+\.\d+\.\d+):d(?P<dilation>\d+x\d+)"
-    r":(?P<epilogue>[\w,]*):(?P<dtype>\w+)"
+    r"(?::g(?P<groups>\d+))?:(?P<epilogue>[\w,]*):(?P<dtype>\w+)"
 )
 
 
@@ -61,6 +65,8 @@ class Operator:
         epilogue: What follows at once, in the order of `EPILOGUE_ORDER`; "add" adds a second
             input of the output's shape.
         dtype: Element type of inputs, weights and output.
+        groups: Parts into which a `conv2d` cuts its channels; each part of the outputs reads one
+            part of the inputs.
         body: What a `generic` operator computes, see `generic_operator`; None for other kinds.
     """
 
@@ -74,6 +80,7 @@ class Operator:
     epilogue: tuple[str, ...] = ()
     dtype: str = "float32"
     body: GenericBody | None = None
+    groups: int = 1
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -91,6 +98,7 @@ class Operator:
             ("stride", self.stride, 1),
             ("padding", self.padding, 0),
             ("dilation", self.dilation, 1),
+            ("groups", (self.groups,), 1),
         ):
             if any(value < least for value in values):
                 raise ValueError(f"{name} must be >= {least} everywhere, got {values}")
@@ -120,6 +128,15 @@ class Operator:
                 f"{self.kernel}, stride {self.stride}, padding {self.padding}, "
                 f"dilation {self.dilation}"
             )
+        if self.groups > 1 and (
+            self.kind != "conv2d"
+            or self.input_shape[3] % self.groups
+            or self.out_channels % self.groups
+        ):
+            raise ValueError(
+                f"groups must divide the channels of a conv2d, got {self.groups} for {self.kind} "
+                f"of {self.input_shape[3]} to {self.out_channels} channels"
+            )
         if self.kind == "avg_pool2d" and self.dilation != (1, 1):  # neither torch nor ONNX has it
             raise ValueError(f"avg_pool2d takes no dilation, got {self.dilation}")
         if self.kind not in {"conv2d", "dense"} and self.out_channels != self.input_shape[3]:
@@ -142,10 +159,11 @@ class Operator:
             return self.body.key
         shape = "x".join(map(str, self.input_shape))
         pad = ".".join(map(str, self.padding))
+        groups = f":g{self.groups}" if self.groups > 1 else ""
         return (
             f"{self.kind}:{shape}:o{self.out_channels}:k{self.kernel[0]}x{self.kernel[1]}"
             f":s{self.stride[0]}x{self.stride[1]}:p{pad}:d{self.dilation[0]}x{self.dilation[1]}"
-            f":{','.join(self.epilogue)}:{self.dtype}"
+            f"{groups}:{','.join(self.epilogue)}:{self.dtype}"
         )
 
     @property
@@ -190,7 +208,7 @@ class Operator:
         channels = self.input_shape[3]
         shapes: tuple[Shape, ...] = ()
         if self.kind == "conv2d":
-            shapes = ((*self.kernel, channels, self.out_channels),)
+            shapes = ((*self.kernel, channels // self.groups, self.out_channels),)
         elif self.kind == "depthwise_conv2d":
             shapes = ((*self.kernel, channels),)
         elif self.kind == "dense":
@@ -202,7 +220,8 @@ class Operator:
         """Multiply-accumulates of convolutions and dense; 0 for the other kinds."""
         n_outputs = math.prod(self.output_shape)
         if self.kind == "conv2d":
-            return n_outputs * self.kernel[0] * self.kernel[1] * self.input_shape[3]
+            depth = self.input_shape[3] // self.groups
+            return n_outputs * self.kernel[0] * self.kernel[1] * depth
         if self.kind == "depthwise_conv2d":
             return n_outputs * self.kernel[0] * self.kernel[1]
         return n_outputs * self.input_shape[3] if self.kind == "dense" else 0
@@ -217,6 +236,20 @@ class Operator:
         if self.kind in {"avg_pool2d", "max_pool2d"}:
             return math.prod(self.output_shape) * self.kernel[0] * self.kernel[1]
         return math.prod(self.input_shape)
+
+    @property
+    def in_place_inputs(self) -> tuple[int, ...]:
+        """Positions of the inputs whose place in memory the output may take.
+
+        A kernel, whatever its schedule, reads each number of such an input just before it writes
+        the output's number at the same place, and never again.
+        """
+        if self.body is not None:
+            return self.body.in_place
+        own = _IN_PLACE.get(self.kind, ())
+        if "add" in self.epilogue and self.kind in _ADDED_IN_PLACE:
+            return (*own, len(self.input_shapes) - 1)
+        return own
 
     @property
     def input_bytes(self) -> int:
@@ -299,4 +332,5 @@ def parse_key(key: str) -> Operator:
         dilation=numbers("dilation"),  # type: ignore[arg-type]
         epilogue=tuple(match["epilogue"].split(",")) if match["epilogue"] else (),
         dtype=match["dtype"],
+        groups=int(match["groups"] or 1),
     )

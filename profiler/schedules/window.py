@@ -26,7 +26,9 @@ PAD_ONCE, PAD_CHANNELS, PAD_ROWS = 0, 1, 2
 def conv_candidates(operator: Operator, target: Target) -> tuple[Schedule, ...]:
     """Tiles for a convolution that mixes channels."""
     found = []
-    for channels in channel_tiles(operator.out_channels, target.lanes, (1, 2, 4)):
+    # No tile reaches into the next group: its sums read the same inputs.
+    width = operator.out_channels // operator.groups
+    for channels in channel_tiles(width, target.lanes, (1, 2, 4)):
         n_vectors = math.ceil(channels / target.lanes)
         for pixels in divisors(operator.output_shape[2], 8):
             n_sums = pixels * n_vectors

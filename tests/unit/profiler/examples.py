@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -52,8 +53,12 @@ def operators(
         *(("add",) if kind != "add" and draw(st.booleans()) else ()),
         *((draw(st.sampled_from(ACTIVATIONS)),) if draw(st.booleans()) else ()),
     )
+    common = math.gcd(channels, out_channels) if kind == "conv2d" else 1
+    groups = draw(st.sampled_from([n for n in range(1, common + 1) if common % n == 0]))
     shape = (draw(st.integers(1, 2)), height, width, channels)
-    return Operator(kind, shape, out_channels, kernel, stride, padding, dilation, epilogue)
+    return Operator(
+        kind, shape, out_channels, kernel, stride, padding, dilation, epilogue, groups=groups
+    )
 
 
 def inputs_of(operator: Operator, rng: np.random.Generator) -> list[Array]:

@@ -40,6 +40,8 @@ def test_the_key_is_the_text_that_stores_hold() -> None:
     )
     assert operator.key == "conv2d:1x8x9x16:o32:k3x5:s2x1:p0.1.2.3:d1x2:bias,add,relu6:float32"
     assert ADD.key == "add:1x8x8x16:o16:k1x1:s1x1:p0.0.0.0:d1x1::float32"
+    grouped = Operator("conv2d", (1, 8, 9, 16), 32, groups=4)
+    assert grouped.key == "conv2d:1x8x9x16:o32:k1x1:s1x1:p0.0.0.0:d1x1:g4::float32"
 
 
 @pytest.mark.parametrize(
@@ -95,6 +97,9 @@ def test_a_key_of_an_invalid_operator_is_refused(old: str, new: str, message: st
         (ADD, {"epilogue": ("add",)}, "epilogue add needs a kind other than add", ""),
         (ADD, {"kernel": (1, 2)}, "add takes no kernel, stride, padding or dilation", "(1, 2)"),
         (DENSE, {"stride": (2, 1)}, "dense takes no kernel, stride", "(2, 1)"),
+        (CONV, {"groups": 0}, "groups must be >= 1", "(0,)"),
+        (CONV, {"groups": 3}, "groups must divide the channels of a conv2d", "3 for conv2d of 16"),
+        (POOL, {"groups": 2}, "groups must divide the channels of a conv2d", "max_pool2d"),
         (ADD, {"padding": (0, 0, 0, 1)}, "add takes no kernel, stride", "(0, 0, 0, 1)"),
         (DENSE, {"dilation": (1, 2)}, "dense takes no kernel, stride", "(1, 2)"),
         (POOL, {"out_channels": 8}, "out_channels of max_pool2d must equal .* 16", "got 8"),
@@ -136,7 +141,7 @@ def test_shapes_macs_and_weights_agree_with_torch(operator: Operator) -> None:
                 operator.kernel,
                 operator.stride,
                 dilation=operator.dilation,
-                groups=channels if operator.kind == "depthwise_conv2d" else 1,
+                groups=channels if operator.kind == "depthwise_conv2d" else operator.groups,
                 bias=has_bias,
             )
             x = torch.empty(n, channels, height + top + bottom, width + left + right)

@@ -54,6 +54,11 @@ AWKWARD = (
     replace(CONV_7X7, kernel=(1, 1), stride=(2, 2), padding=(0, 0, 0, 0)),
     replace(CONV_7X7, kernel=(1, 1), padding=(0, 1, 0, 0), epilogue=()),
     replace(CONV_7X7, padding=(0, 0, 0, 0), out_channels=1),
+    # Groups: of whole vectors, ragged ones, one input channel each.
+    replace(CONV_7X7, input_shape=(1, 7, 7, 32), out_channels=64, groups=2, epilogue=ALL_STEPS),
+    replace(CONV_7X7, input_shape=(2, 5, 6, 21), out_channels=33, groups=3, stride=(2, 1)),
+    replace(CONV_7X7, input_shape=(1, 7, 7, 12), out_channels=24, groups=12),
+    Operator("conv2d", (1, 7, 7, 48), 64, epilogue=("bias", "relu"), groups=4),
     # Depthwise convolutions: the same.
     DEPTHWISE_7X7,
     replace(DEPTHWISE_7X7, stride=(2, 2), padding=(0, 1, 1, 0), epilogue=ALL_STEPS),

@@ -83,7 +83,8 @@ def _run_kind(
         y = functional.avg_pool2d(x, operator.kernel, operator.stride)
     elif operator.kind == "conv2d":
         kernel = parameters[0].permute(3, 2, 0, 1)
-        y = functional.conv2d(x, kernel, None, operator.stride, 0, operator.dilation)
+        groups = operator.groups
+        y = functional.conv2d(x, kernel, None, operator.stride, 0, operator.dilation, groups)
     else:
         assert operator.kind == "depthwise_conv2d"
         kernel = parameters[0].permute(2, 0, 1)[:, None]

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 
-class UnknownOperatorError(ValueError):
-    """A kind of operator that has no measurements on this device: profile it, then fit again."""
-
-
 class TooFewMeasurementsError(ValueError):
     """Not enough measurements to fit: profile more operators on this device."""
 

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from profiler.generic import LoopTraits
 from profiler.operator import ACTIVATIONS, Operator
 from profiler.schedules.schedule import Schedule
 from profiler.target import Target
@@ -21,6 +22,18 @@ _ROW_TILES: Final = ("rows", "pixels")
 _CHANNEL_TILES: Final = ("channels",)
 #: Sums that must be under way to hide the latency of a fused multiply-add: 4 cycles, 2 units.
 _SUMS_IN_FLIGHT: Final = 8
+
+_GEOMETRY: Final = (
+    "log_batch", "log_in_height", "log_in_width", "log_pixels", "log_in_channels",
+    "log_out_channels", "log_kernel_area", "kernel_height", "kernel_width", "log_stride_area",
+    "dilation", "padded_share",
+)  # fmt: skip
+_TILES: Final = (
+    "tile_rows", "tile_channels", "loads_per_sum", "idle_sums", "is_gemm", "pad_at", "panels_outer",
+    "rows_remainder", "channels_remainder", "log_padded_rows", "log_padded_channels",
+    "lane_remainder",
+)  # fmt: skip
+_LOOPS: Final = ("log_iterations", "log_terms", "costly_share", "strided_share", "log_blocks")
 
 #: Columns in which a latency changes slowly: the smooth base fit reads these alone.
 SMOOTH_COLUMNS: Final[tuple[str, ...]] = (
@@ -37,6 +50,7 @@ SMOOTH_COLUMNS: Final[tuple[str, ...]] = (
     "n_epilogue_steps",
     "has_add",
     "has_costly_activation",
+    *_LOOPS,
 )
 FEATURE_NAMES: Final[tuple[str, ...]] = (
     "log_flops",
@@ -78,13 +92,16 @@ FEATURE_NAMES: Final[tuple[str, ...]] = (
     "weights_over_l1",
     "weights_over_l2",
     "is_multithreaded",
+    *_LOOPS,
 )
 
 
 def compute_features(operator: Operator, target: Target, schedule: Schedule) -> NDArray[np.float64]:
     """Describe an operator as it would run on a target.
 
-    A pure function: equal arguments give equal vectors. Logarithms are to base 2.
+    A pure function: equal arguments give equal vectors. Logarithms are to base 2. What a kind does
+    not have is 0 throughout, so that it tells no operators of that kind apart: generic operators
+    have no channels or tiles, others no traits of loops.
 
     Returns:
         Shape (n_features,), in the order of `FEATURE_NAMES`.
@@ -95,6 +112,7 @@ def compute_features(operator: Operator, target: Target, schedule: Schedule) -> 
         **_epilogue(operator),
         **_tiles(operator, target, schedule),
         **_caches(operator, target),
+        **_loops(operator),
     }
     return np.array([values[name] for name in FEATURE_NAMES], dtype=np.float64)
 
@@ -137,13 +155,17 @@ def _amounts(operator: Operator, target: Target) -> dict[str, float]:
         "log_input_bytes": _log2(operator.input_bytes),
         "log_output_bytes": _log2(operator.output_bytes),
         "log_weight_bytes": _log2(operator.weight_bytes),
-        "log_intensity": _log2(operator.n_flops / n_bytes),
+        # Of at least one operation: what only moves bytes is less intense than any arithmetic.
+        "log_intensity": _log2(max(operator.n_flops, 1) / n_bytes),
         "log_roofline_cycles": _log2(cycles),
         "is_multithreaded": float(target.threads > 1),
     }
 
 
 def _geometry(operator: Operator) -> dict[str, float]:
+    if operator.body is not None:
+        n_made = sum(kind.n_elements for kind in operator.output_types)
+        return dict.fromkeys(_GEOMETRY, 0.0) | {"log_pixels": _log2(n_made)}
     batch, height, width, channels = operator.input_shape
     _, out_height, out_width, out_channels = operator.output_shape
     top, left, bottom, right = operator.padding
@@ -154,7 +176,7 @@ def _geometry(operator: Operator) -> dict[str, float]:
         "log_in_height": _log2(height),
         "log_in_width": _log2(width),
         "log_pixels": _log2(batch * pixels),
-        "log_in_channels": _log2(channels),
+        "log_in_channels": _log2(channels // operator.groups),
         "log_out_channels": _log2(out_channels),
         "log_kernel_area": _log2(operator.kernel[0] * operator.kernel[1]),
         "kernel_height": float(operator.kernel[0]),
@@ -180,6 +202,12 @@ def _tile(options: Mapping[str, int], names: Sequence[str]) -> int:
 
 def _tiles(operator: Operator, target: Target, schedule: Schedule) -> dict[str, float]:
     options = dict(schedule.parameters)
+    if operator.body is not None:
+        rows, vectors = options.get("rows", 0), options.get("vectors", 0)
+        return dict.fromkeys(_TILES, 0.0) | {
+            "tile_rows": float(rows),
+            "tile_channels": float(vectors * target.lanes),
+        }
     rows = math.prod(operator.output_shape[:3])
     channels = operator.output_shape[3]
     tile_rows = _tile(options, _ROW_TILES)
@@ -201,6 +229,22 @@ def _tiles(operator: Operator, target: Target, schedule: Schedule) -> dict[str, 
         "log_padded_rows": _log2(math.ceil(rows / tile_rows) * tile_rows / rows),
         "log_padded_channels": _log2(lanes_used / channels),
         "lane_remainder": channels % target.lanes / target.lanes,
+    }
+
+
+def _loops(operator: Operator) -> dict[str, float]:
+    if operator.body is None:
+        return dict.fromkeys(_LOOPS, 0.0)
+    traits = operator.body.traits
+    if traits is None:  # loops of a library: as many passes as numbers that they make
+        n_made = sum(kind.n_elements for kind in operator.output_types)
+        traits = LoopTraits(n_made, 0, 1, 0, 1)
+    return {
+        "log_iterations": _log2(traits.n_iterations),
+        "log_terms": _log2(traits.n_terms),
+        "costly_share": traits.n_transcendentals / traits.n_iterations,
+        "strided_share": 1.0 - traits.n_along_memory / traits.n_iterations,
+        "log_blocks": _log2(traits.n_blocks),
     }
 
 

@@ -14,16 +14,22 @@ Partition = NDArray[np.intp]
 
 
 def _by_channels(operator: Operator) -> Hashable:
+    if operator.body is not None:
+        return operator.kind, operator.body.digest
     return operator.kind, operator.input_shape[3], operator.out_channels
 
 
 def _by_kernel(operator: Operator) -> Hashable:
+    if operator.body is not None:  # all that does the same is new in a network that does more
+        return operator.kind, operator.body.name
     if operator.kernel == (1, 1):
         return _by_channels(operator)
     return operator.kind, operator.kernel, operator.stride
 
 
 def _by_output(operator: Operator) -> Hashable:
+    if operator.body is not None:
+        return operator.kind, operator.output_bytes
     return operator.kind, operator.out_channels
 
 

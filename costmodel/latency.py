@@ -75,7 +75,6 @@ class LatencyModel:
 
         Raises:
             TooFewMeasurementsError: there is no measured operator.
-            UnknownOperatorError: a network holds a kind of operator that was never measured.
         """
         _check(operators, networks)
         own, features = _label(operators, target)
@@ -108,9 +107,6 @@ class LatencyModel:
         Returns:
             Arrays of shape (n_operators,), in input order. The means add up: a network's mean
             is `fixed_us` plus the sum over its operators.
-
-        Raises:
-            UnknownOperatorError: a kind that has no measurements on this device.
         """
         distinct = tuple(dict.fromkeys(operators))
         costs = self._price(distinct)
@@ -128,9 +124,6 @@ class LatencyModel:
 
         Returns:
             Arrays of shape (n_networks,), in the order of the rows.
-
-        Raises:
-            UnknownOperatorError: a kind that has no measurements on this device.
         """
         mean, variance, unseen = self.networks.predict(counts.counts, self._price(counts.operators))
         return self.calibration.bound(mean, variance, unseen, confidence)

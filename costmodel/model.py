@@ -15,11 +15,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from costmodel.errors import TooFewMeasurementsError, UnknownOperatorError
+from costmodel.errors import TooFewMeasurementsError
 from costmodel.features import SMOOTH_COLUMNS, columns
 from costmodel.groups import partition_operators
 from costmodel.roofline import Rates, Roofline, fit_rates
 from costmodel.smooth import SmoothFit, fit_smooth
+from costmodel.strangers import Strangers, fit_strangers
 from costmodel.trees import Trees, cross_fit_trees
 from profiler.operator import KINDS, Operator
 
@@ -82,11 +83,13 @@ class OperatorModel:
         kinds: A model for each kind with enough samples.
         pooled: The model of the others.
         pooled_kinds: Kinds that have samples, but too few.
+        strangers: The model of kinds that have none.
     """
 
     kinds: Mapping[str, KindModel]
     pooled: KindModel
     pooled_kinds: tuple[str, ...]
+    strangers: Strangers
 
     def predict_log(
         self, operators: Sequence[Operator], features: NDArray[np.float64]
@@ -95,29 +98,24 @@ class OperatorModel:
 
         Returns:
             Mean, shape (n_operators,), and covariance, shape (n_operators, n_operators).
-
-        Raises:
-            UnknownOperatorError: a kind that has no measurements on this device.
         """
         mean = np.zeros(len(operators))
         covariance = np.zeros((len(operators), len(operators)))
         for kind in dict.fromkeys(op.kind for op in operators):
             index = np.array([i for i, op in enumerate(operators) if op.kind == kind])
             members = [operators[i] for i in index]
-            mean[index], block = self._model_of(kind).predict(members, features[index])
+            mean[index], block = self._predict_kind(kind, members, features[index])
             covariance[np.ix_(index, index)] = block
         return mean, covariance
 
-    def _model_of(self, kind: str) -> KindModel:
+    def _predict_kind(
+        self, kind: str, operators: Sequence[Operator], features: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         if kind in self.kinds:
-            return self.kinds[kind]
+            return self.kinds[kind].predict(operators, features)
         if kind in self.pooled_kinds:
-            return self.pooled
-        known = ", ".join(sorted([*self.kinds, *self.pooled_kinds]))
-        raise UnknownOperatorError(
-            f"no {kind} was measured on this device (measured kinds: {known}); "
-            "profile a network that holds one"
-        )
+            return self.pooled.predict(operators, features)
+        return self.strangers.predict(operators)
 
 
 def fit_operators(
@@ -159,7 +157,8 @@ def fit_operators(
         )
         held_out.append([replace(f, members=index[f.members]) for f in folds])
     joined = tuple(_join(parts) for parts in zip(*held_out, strict=True))
-    return OperatorModel(kinds, pooled, tuple(pooled_kinds)), joined
+    strangers = fit_strangers(operators, log_us, roofline)
+    return OperatorModel(kinds, pooled, tuple(pooled_kinds), strangers), joined
 
 
 def _fit_kind(

@@ -24,6 +24,7 @@ from costmodel.model import KindModel, OperatorModel
 from costmodel.network import SHARED, NetworkPosterior, OperatorPrior
 from costmodel.roofline import Rates, Roofline
 from costmodel.smooth import SmoothFit
+from costmodel.strangers import Strangers
 from costmodel.trees import read_trees
 from profiler.operator import KINDS, parse_key
 from profiler.target import Target
@@ -131,6 +132,11 @@ def _describe(model: LatencyModel) -> dict[str, Any]:
         "n_networks": model.n_networks,
         "kinds": {name: _describe_kind(kind) for name, kind in kinds.items()},
         "pooled_kinds": list(model.operators.pooled_kinds),
+        "strangers": {
+            "rates": list(model.operators.strangers.rates.coefficients),
+            "between": model.operators.strangers.between,
+            "within": model.operators.strangers.within,
+        },
         "networks": {
             "operators": [op.key for op in posterior.prior.operators],
             "mean_us": _encode(posterior.prior.mean_us),
@@ -176,7 +182,16 @@ def _assemble(
         device_id=data["device_id"],
         target=Target(**{**data["target"], "features": tuple(data["target"]["features"])}),
         roofline=Roofline(**data["roofline"]),
-        operators=OperatorModel(kinds, pooled, tuple(data["pooled_kinds"])),
+        operators=OperatorModel(
+            kinds,
+            pooled,
+            tuple(data["pooled_kinds"]),
+            Strangers(
+                _rates(data["strangers"]["rates"]),
+                data["strangers"]["between"],
+                data["strangers"]["within"],
+            ),
+        ),
         networks=NetworkPosterior(
             prior,
             _decode(networks["mean"]),
@@ -196,14 +211,18 @@ def _assemble(
 
 
 def _assemble_kind(data: Mapping[str, Any], trees: str, *, is_pooled: bool) -> KindModel:
-    call, operation, moved = data["rates"]
     return KindModel(
-        Rates((call, operation, moved)),
+        _rates(data["rates"]),
         SmoothFit(*(_decode(data["smooth"][name]) for name in _SMOOTH_ARRAYS)),
         read_trees(trees),
         data["inflation"],
         is_pooled,
     )
+
+
+def _rates(coefficients: list[float]) -> Rates:
+    call, operation, moved = coefficients
+    return Rates((call, operation, moved))
 
 
 def _layout() -> dict[str, list[str]]:

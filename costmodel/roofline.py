@@ -17,6 +17,9 @@ from profiler.operator import Operator
 #: Where a fit without evidence stays: one GFLOP/s and one GB/s, 0.1 us a call.
 _SLOWEST: Final = np.log([1.0, 1.0, 1e-3])
 _FASTEST: Final = np.log([1e6, 1e5, 1e4])
+#: Multiplications in the time of an exponential or the like: polynomials of degree 5 to 13 and
+#: some care for the range.
+_COSTLY_FLOPS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +126,15 @@ def fit_rates(
 def _amounts(
     operators: Sequence[Operator],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    flops = np.array([op.n_flops for op in operators], dtype=np.float64)
+    flops = np.array([_n_operations(op) for op in operators], dtype=np.float64)
     n_bytes = np.array([total_bytes(op) for op in operators], dtype=np.float64)
     return flops, n_bytes
+
+
+def _n_operations(operator: Operator) -> int:
+    traits = None if operator.body is None else operator.body.traits
+    n_costly = 0 if traits is None else traits.n_transcendentals
+    return operator.n_flops + _COSTLY_FLOPS * n_costly
 
 
 def _terms(operators: Sequence[Operator]) -> NDArray[np.float64]:

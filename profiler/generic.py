@@ -16,7 +16,9 @@ from devices.device import DTYPE_BYTES
 _TYPE: Final = re.compile(r"(?P<dtype>[a-z]+\d*)\[(?P<shape>[\dx]*)\]")
 _KEY: Final = re.compile(
     r"generic:(?P<name>\w+):(?P<inputs>[^:]*):(?P<constants>[^:]*):(?P<outputs>[^:]+)"
-    r":f(?P<flops>\d+):(?P<digest>[0-9a-f]{64})"
+    r":f(?P<flops>\d+)"
+    r"(?::i(?P<iterations>\d+):t(?P<transcendentals>\d+):r(?P<terms>\d+):v(?P<along>\d+)"
+    r":b(?P<blocks>\d+))?(?::p(?P<in_place>\d+(?:\.\d+)*))?:(?P<digest>[0-9a-f]{64})"
 )
 
 
@@ -55,6 +57,39 @@ class TensorType:
 
 
 @dataclass(frozen=True, slots=True)
+class LoopTraits:
+    """What decides, beside arithmetic and bytes, how long loops take.
+
+    Attributes:
+        n_iterations: Passes through innermost bodies, over all blocks of loops.
+        n_transcendentals: Exponentials, roots and the like, over all passes.
+        n_terms: Terms of the longest sum.
+        n_along_memory: Passes in blocks whose innermost loop can run along memory.
+        n_blocks: Blocks of loops, each of which reads and writes memory.
+    """
+
+    n_iterations: int
+    n_transcendentals: int
+    n_terms: int
+    n_along_memory: int
+    n_blocks: int
+
+    def __post_init__(self) -> None:
+        if self.n_transcendentals < 0 or not 0 <= self.n_along_memory <= self.n_iterations:
+            raise ValueError(f"counts of loops contradict each other: {self}")
+        if min(self.n_iterations, self.n_terms, self.n_blocks) < 1:
+            raise ValueError(f"loops run at least once, got {self}")
+
+    @property
+    def text(self) -> str:
+        """Part of an operator's key."""
+        return (
+            f"i{self.n_iterations}:t{self.n_transcendentals}:r{self.n_terms}"
+            f":v{self.n_along_memory}:b{self.n_blocks}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class GenericBody:
     """A function of tensors.
 
@@ -65,6 +100,9 @@ class GenericBody:
         outputs: Tensors that it makes, after the constants.
         n_flops: Arithmetic operations, an exponential or the like counted as one.
         digest: SHA-256 of the text of its loops, under which the artefact store keeps it.
+        traits: What its loops are like; None where they cannot be read.
+        in_place: Positions of the inputs whose place in memory the only output may take: its loops
+            read each of their numbers just before they write the same place, and never again.
     """
 
     name: str
@@ -73,6 +111,8 @@ class GenericBody:
     outputs: tuple[TensorType, ...]
     n_flops: int
     digest: str
+    traits: LoopTraits | None = None
+    in_place: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.outputs:
@@ -86,7 +126,11 @@ class GenericBody:
         types = (
             ",".join(t.text for t in group) for group in (self.inputs, self.constants, self.outputs)
         )
-        return f"generic:{self.name}:{':'.join(types)}:f{self.n_flops}:{self.digest}"
+        traits = "" if self.traits is None else f":{self.traits.text}"
+        places = f":p{'.'.join(map(str, self.in_place))}" if self.in_place else ""
+        return (
+            f"generic:{self.name}:{':'.join(types)}:f{self.n_flops}{traits}{places}:{self.digest}"
+        )
 
 
 def parse_generic(key: str) -> GenericBody | None:
@@ -101,7 +145,14 @@ def parse_generic(key: str) -> GenericBody | None:
         _parse_types(match["outputs"]),
         int(match["flops"]),
         match["digest"],
+        None if match["iterations"] is None else _parse_traits(match),
+        tuple(int(part) for part in (match["in_place"] or "").split(".") if part),
     )
+
+
+def _parse_traits(match: re.Match[str]) -> LoopTraits:
+    names = ("iterations", "transcendentals", "terms", "along", "blocks")
+    return LoopTraits(*(int(match[name]) for name in names))
 
 
 def _parse_types(text: str) -> tuple[TensorType, ...]:

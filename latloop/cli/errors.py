@@ -15,8 +15,12 @@ INTERRUPTED: Final = 130  # as a shell reports SIGINT
 #: found among an error's classes, most derived first, decides.
 _CODES: Final = {
     "InfeasibleLimitError": ANSWER_IS_NO,
+    "InfeasibleMemoryError": ANSWER_IS_NO,
+    "OverMemoryLimitError": ANSWER_IS_NO,
+    "TooLargeForBoardError": WRONG_USAGE,
     "UnknownDeviceError": WRONG_USAGE,
     "InventoryError": WRONG_USAGE,
+    "MissingRuntimeError": WRONG_USAGE,
     "DeviceError": DEVICE_TROUBLE,
     "NetworkFailedError": DEVICE_TROUBLE,
     "NoKernelError": DEVICE_TROUBLE,
@@ -30,7 +34,6 @@ _CODES: Final = {
     "NoModelError": WRONG_USAGE,
     "ModelFolderError": WRONG_USAGE,
     "TooFewMeasurementsError": WRONG_USAGE,
-    "UnknownOperatorError": WRONG_USAGE,
     "DeploymentError": WRONG_USAGE,
     "MissingPlotlyError": WRONG_USAGE,
     "ValueError": WRONG_USAGE,

@@ -16,6 +16,7 @@ from profiler.generic import GenericBody, TensorType
 from profiler.importers.errors import UnsupportedOperatorError
 from profiler.importers.graph import Graph, Node
 from profiler.importers.imported import ImportedModel
+from profiler.importers.loop_traits import read_traits
 from profiler.importers.relax_emit import PACKED
 from profiler.network import Call, Network
 from profiler.operator import generic_operator
@@ -177,7 +178,7 @@ class _Reader:
         short = re.sub(r"\d+(?=_|$)|\W", "", name)[:60].strip("_")
         body = GenericBody(
             short or "loops", tuple(types[:n_moving]), tuple(types[n_moving:n]), tuple(types[n:]),
-            _flops(plain), digest,
+            _flops(plain), digest, read_traits(plain),
         )  # fmt: skip
         return body, order
 

@@ -34,25 +34,26 @@ def generic_candidates(operator: Operator, target: Target) -> tuple[Schedule, ..
 
 def apply(schedule: Schedule, sch: s_tir.Schedule, target: Target) -> None:
     """Lay out every block of a function."""
-    _inline(sch)
+    inline(sch)
     if not schedule["vectors"]:
         return
-    for block in _blocks(sch):
+    for block in blocks_of(sch):
         _lay_out(sch, block, schedule, target.lanes)
 
 
-def _blocks(sch: s_tir.Schedule) -> list[Any]:
+def blocks_of(sch: s_tir.Schedule) -> list[Any]:
+    """The blocks of a function, in order."""
     return list(sch.get_child_blocks(sch.get_sblock("root")))
 
 
-def _inline(sch: s_tir.Schedule) -> None:
+def inline(sch: s_tir.Schedule) -> None:
     """Draw blocks without sums into readers that use each of their numbers about once."""
-    for block in _blocks(sch):
+    for block in blocks_of(sch):
         consumers = sch.get_consumers(block)
         if not consumers or _has_sums(sch, block):
             continue
-        n_made = _n_iterations(sch, block)
-        if all(_n_iterations(sch, reader) <= n_made for reader in consumers):
+        n_made = n_iterations(sch, block)
+        if all(n_iterations(sch, reader) <= n_made for reader in consumers):
             _try(sch.compute_inline, block)
 
 
@@ -65,7 +66,7 @@ def _lay_out(sch: s_tir.Schedule, block: Any, schedule: Schedule, lanes: int) ->
         return
     spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == 0]
     sums = [loop for loop, kind in zip(loops, kinds, strict=True) if kind != 0]
-    inner = _innermost(sch, block, loops)
+    inner = find_innermost(sch, block, loops)
     if inner is None or inner not in spatial:
         return
     extent = _extent(sch, inner)
@@ -135,12 +136,12 @@ def _vectorize_tile(
         sch.vectorize(last)
 
 
-def _innermost(sch: s_tir.Schedule, block: Any, loops: list[Any]) -> Any | None:
+def find_innermost(sch: s_tir.Schedule, block: Any, loops: list[Any]) -> Any | None:
     """The last loop of those along which all tensors lie number by number or stand still."""
     from tvm import tirx  # noqa: PLC0415  # seconds of import, in the compiler's process alone
 
     statement = sch.get(block)
-    accesses = [node for node in _nodes(statement.body) if hasattr(node, "indices")]
+    accesses = [node for node in nodes_of(statement.body) if hasattr(node, "indices")]
     for variable, loop in reversed(list(zip(statement.iter_vars, loops, strict=True))):
         if _extent(sch, loop) < 4:
             continue
@@ -149,7 +150,7 @@ def _innermost(sch: s_tir.Schedule, block: Any, loops: list[Any]) -> Any | None:
     return None
 
 
-def _nodes(root: Any) -> list[Any]:
+def nodes_of(root: Any) -> list[Any]:
     """Everything in a statement or expression."""
     from tvm_ffi import structural_walk  # noqa: PLC0415
 
@@ -166,7 +167,7 @@ def _is_along(indices: Any, variable: Any, tirx: Any) -> bool:
 
     def reads(expression: Any) -> bool:
         return any(
-            variable.same_as(node) for node in _nodes(expression) if isinstance(node, tirx.Var)
+            variable.same_as(node) for node in nodes_of(expression) if isinstance(node, tirx.Var)
         )
 
     if any(reads(index) for index in first):
@@ -187,7 +188,8 @@ def _has_sums(sch: s_tir.Schedule, block: Any) -> bool:
     return any(int(v.iter_type) != 0 for v in sch.get(block).iter_vars)
 
 
-def _n_iterations(sch: s_tir.Schedule, block: Any) -> int:
+def n_iterations(sch: s_tir.Schedule, block: Any) -> int:
+    """How often a block's body runs."""
     count = 1
     for loop in sch.get_loops(block):
         count *= _extent(sch, loop)

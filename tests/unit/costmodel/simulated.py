@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from profiler.generic import GenericBody, LoopTraits, TensorType
 from profiler.measurement import NetworkLatency, OperatorLatency
-from profiler.operator import Operator
+from profiler.operator import Operator, generic_operator
 from profiler.schedules.schedule import Schedule
 from profiler.target import Target
 
@@ -130,6 +132,17 @@ def depthwise(size: int, channels: int, kernel: int, stride: int, act: str) -> O
         (stride, stride),
         (pad,) * 4,
         epilogue=("bias", act),
+    )
+
+
+def generic(n: int, flops: int | None = None, costly: int = 0) -> Operator:
+    """An element-wise function of `n` numbers that no kind of ours computes."""
+    kind = TensorType((n,))
+    traits = LoopTraits(n, costly, 1, n, 1)
+    n_flops = 2 * n if flops is None else flops
+    digest = hashlib.sha256(f"{n} {n_flops} {costly}".encode()).hexdigest()
+    return generic_operator(
+        GenericBody("twice_plus_one", (kind,), (), (kind,), n_flops, digest, traits)
     )
 
 

@@ -16,7 +16,7 @@ from simulated import (
     true_network_us,
 )
 
-from costmodel.errors import TooFewMeasurementsError, UnknownOperatorError
+from costmodel.errors import TooFewMeasurementsError
 from costmodel.network import OperatorPrior, fit_networks
 from costmodel.prediction import Prediction
 from profiler.measurement import NetworkLatency, OperatorLatency
@@ -188,9 +188,17 @@ def test_what_cannot_be_fitted_is_refused_with_the_reason(macro: Study):
         fit([OperatorLatency(op, choose_schedule(op), 0.0, None, 0.0)], [])
     with pytest.raises(ValueError, match="nothing:1 must be > 0"):
         fit(macro.operators, [NetworkLatency("nothing:1", (op,), float("nan"), ())])
-    pool = Operator("max_pool2d", (1, 8, 8, 8), 8, (2, 2))
-    with pytest.raises(UnknownOperatorError, match="max_pool2d"):
-        fit(macro.operators, [NetworkLatency("pooled:1", (pool,), 5.0, (5.0,))])
+
+
+def test_a_measured_network_teaches_what_its_unmeasured_kind_costs(macro: Study):
+    pool = Operator("max_pool2d", (1, 64, 64, 64), 64, (2, 2))
+    base = macro.networks[0]
+    latency_us = base.latency_us + 5 * 300.0
+    strange = NetworkLatency("pooled:1", (*base.operators, *[pool] * 5), latency_us, (latency_us,))
+    before = macro.model.predict_operators_us([pool])
+    after = fit(macro.operators, [*macro.networks, strange]).predict_operators_us([pool])
+    assert abs(after.mean_us[0] - 300) < 0.5 * abs(before.mean_us[0] - 300)
+    assert after.sigma_us[0] / after.mean_us[0] < before.sigma_us[0] / before.mean_us[0]
 
 
 def test_a_confidence_outside_of_0_and_1_is_refused(macro: Study):

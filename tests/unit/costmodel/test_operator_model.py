@@ -13,7 +13,6 @@ from simulated import (
     true_in_place_us,
 )
 
-from costmodel.errors import UnknownOperatorError
 from costmodel.features import compute_feature_matrix
 from costmodel.labels import label_operators
 from costmodel.latency import LatencyModel
@@ -57,11 +56,6 @@ def test_more_work_is_never_cheaper_in_steps_of_two(mobile: Study):
     ):
         mean = mobile.model.predict_operators_us([make(c) for c in (48, 96, 192, 384, 768)]).mean_us
         assert (np.diff(mean) > 0).all()
-
-
-def test_an_unknown_kind_is_named_in_the_error(mobile: Study):
-    with pytest.raises(UnknownOperatorError, match="no max_pool2d was measured"):
-        mobile.model.predict_operators_us([Operator("max_pool2d", (1, 8, 8, 8), 8, (2, 2))])
 
 
 def test_a_kind_with_few_samples_is_predicted_by_the_pooled_model(mobile: Study):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Study
-from simulated import choose_schedule
+from simulated import choose_schedule, generic
 
 from costmodel.errors import ModelFolderError
 from costmodel.persist import load_model, save_model
@@ -24,7 +24,7 @@ def folder(mobile: Study, tmp_path: Path) -> Path:
 
 def test_what_is_read_back_predicts_the_same_to_the_last_bit(mobile: Study, folder: Path):
     loaded = load_model(folder, choose_schedule)
-    counts = count_operators([row.operators for row in mobile.test])
+    counts = count_operators([*(row.operators for row in mobile.test), (generic(1000),)])
     before, after = (m.predict_networks_us(counts, 0.9) for m in (mobile.model, loaded))
     for name in ("mean_us", "sigma_us", "low_us", "high_us"):
         np.testing.assert_array_equal(getattr(before, name), getattr(after, name))

@@ -40,7 +40,7 @@ def reshaped(shape: Shape, order: Order, new_shape: Shape) -> Order | None:
     Axes are cut into the smallest groups of which each becomes a group of new axes with as many
     elements. A group that is more than one axis must lie together in memory, in its own order.
     """
-    groups = _groups(shape, new_shape)
+    groups = reshape_groups(shape, new_shape)
     if groups is None:
         return None
     position = {axis: place for place, axis in enumerate(order)}
@@ -63,7 +63,7 @@ def movable(shape: Shape, order: Order, new_shape: Shape) -> Order:
     Axes that become one, or that are cut anew together, are put side by side at the place of the
     last of them in memory; the others stay where they are.
     """
-    groups = _groups(shape, new_shape)
+    groups = reshape_groups(shape, new_shape)
     if groups is None:
         raise ValueError(f"a reshape keeps the number of elements, got {shape} to {new_shape}")
     position = {axis: place for place, axis in enumerate(order)}
@@ -73,8 +73,8 @@ def movable(shape: Shape, order: Order, new_shape: Shape) -> Order:
     return tuple(axis for _, old in placed for axis in old)
 
 
-def _groups(shape: Shape, new_shape: Shape) -> list[tuple[list[int], list[int]]] | None:
-    """Smallest groups of old and new axes with equal products."""
+def reshape_groups(shape: Shape, new_shape: Shape) -> list[tuple[list[int], list[int]]] | None:
+    """Smallest groups of old and new axes with equal products; None if the sizes differ."""
     if math.prod(shape) != math.prod(new_shape):
         return None
     groups: list[tuple[list[int], list[int]]] = []

@@ -27,6 +27,10 @@ class ExecutableRefusedError(DeviceError):
     """The device cannot run this executable: build it for the device's target."""
 
 
+class MissingRuntimeError(DeviceError):
+    """What the device runs is not installed: run the command that the message names."""
+
+
 class RunnerLostError(DeviceError):
     """The runner ended or fell silent: start it again; what it had answered stays valid."""
 

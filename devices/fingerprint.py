@@ -68,7 +68,9 @@ def read_board(root: Path, architecture: str) -> Board:
     )
 
 
-def read_runtime(root: Path, threads: int, versions: Iterable[tuple[str, str]]) -> Runtime:
+def read_runtime(
+    root: Path, threads: int, versions: Iterable[tuple[str, str]], name: str = "latloop"
+) -> Runtime:
     """Read what runs on the board.
 
     Args:
@@ -76,9 +78,10 @@ def read_runtime(root: Path, threads: int, versions: Iterable[tuple[str, str]]) 
         threads: Threads that a kernel may use.
         versions: What the caller alone knows, such as the compiler's version; the runner
             protocol's is added.
+        name: The kind of runtime.
     """
     return Runtime(
-        name="latloop",
+        name=name,
         threads=threads,
         versions=tuple(sorted({*versions, ("runner_protocol", str(PROTOCOL_VERSION))})),
         kernel_release=read_text(root, "proc/sys/kernel/osrelease"),
@@ -88,10 +91,15 @@ def read_runtime(root: Path, threads: int, versions: Iterable[tuple[str, str]]) 
 
 
 def read_fingerprint(
-    root: Path, architecture: str, threads: int, versions: Iterable[tuple[str, str]] = ()
+    root: Path,
+    architecture: str,
+    threads: int,
+    versions: Iterable[tuple[str, str]] = (),
+    runtime: str = "latloop",
 ) -> Fingerprint:
     """Board and runtime together; see `read_board` and `read_runtime`."""
-    return Fingerprint(read_board(root, architecture), read_runtime(root, threads, versions))
+    board = read_board(root, architecture)
+    return Fingerprint(board, read_runtime(root, threads, versions, runtime))
 
 
 def _read_fields(root: Path, path: str) -> Fields:

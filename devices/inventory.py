@@ -2,6 +2,7 @@
 
 [device.bench]
 transport = "local"
+runtime = "latloop"
 threads = 1
 core = 1
 notes = "the machine under the desk"
@@ -15,17 +16,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Literal, cast
+from typing import Final, Literal, cast, get_args
 
 from devices.errors import InventoryError, UnknownDeviceError
 from devices.local import LocalDevice
+from devices.ort import OrtDevice
 
 Transport = Literal["local"]
+RuntimeName = Literal["latloop", "onnxruntime"]
+#: A device on this machine.
+HostDevice = LocalDevice | OrtDevice
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_TRANSPORTS: Final = ("local",)
+_CHOICES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {"transport": get_args(Transport), "runtime": get_args(RuntimeName)}
+)
 _TYPES: Final[Mapping[str, type]] = MappingProxyType(
-    {"transport": str, "threads": int, "core": int, "notes": str}
+    {"transport": str, "runtime": str, "threads": int, "core": int, "notes": str}
 )
 _TYPE_NAMES: Final = {str: "a text", int: "a whole number"}
 
@@ -40,6 +47,7 @@ class DeviceEntry:
         threads: Threads that a kernel may use.
         core: The core that measures, or None for the transport's choice.
         notes: For people.
+        runtime: What runs on it.
     """
 
     name: str
@@ -47,21 +55,26 @@ class DeviceEntry:
     threads: int = 1
     core: int | None = None
     notes: str = ""
+    runtime: RuntimeName = "latloop"
 
 
 LOCAL: Final = DeviceEntry("local", notes="this machine, one thread")
+LOCAL_ORT: Final = DeviceEntry(
+    "local-ort", notes="this machine through ONNX Runtime, one thread", runtime="onnxruntime"
+)
+_ALWAYS: Final = {entry.name: entry for entry in (LOCAL, LOCAL_ORT)}
 
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """Devices by name; `local` is always among them.
+    """Devices by name; `local` and `local-ort` are always among them.
 
     Attributes:
         entries: In the order of the file.
         source: The file they come from, or None.
     """
 
-    entries: tuple[DeviceEntry, ...] = (LOCAL,)
+    entries: tuple[DeviceEntry, ...] = tuple(_ALWAYS.values())
     source: Path | None = None
 
     def find(self, name: str) -> DeviceEntry:
@@ -79,7 +92,7 @@ class Inventory:
 
 
 def read_inventory(path: Path | None) -> Inventory:
-    """Read an inventory file; without one, or when it does not exist, there is `local` alone.
+    """Read an inventory file; without one there is this machine alone.
 
     Raises:
         InventoryError: the file cannot be read, or a table, key or value is wrong.
@@ -99,18 +112,20 @@ def read_inventory(path: Path | None) -> Inventory:
     if not isinstance(tables, dict):
         raise InventoryError(f"{path}: device must be tables [device.NAME], got {tables!r}")
     entries = tuple(_read_entry(path, name, table) for name, table in tables.items())
-    has_local = any(entry.name == LOCAL.name for entry in entries)
-    return Inventory(entries if has_local else (LOCAL, *entries), path)
+    named = {entry.name for entry in entries}
+    always = tuple(entry for name, entry in _ALWAYS.items() if name not in named)
+    return Inventory((*always, *entries), path)
 
 
-def open_device(entry: DeviceEntry, versions: Iterable[tuple[str, str]] = ()) -> LocalDevice:
+def open_device(entry: DeviceEntry, versions: Iterable[tuple[str, str]] = ()) -> HostDevice:
     """The device that an entry describes.
 
     Args:
         entry: From `Inventory.find`.
         versions: (component, version) pairs for the runtime's fingerprint, such as TVM's.
     """
-    return LocalDevice(entry.name, entry.threads, entry.core, tuple(versions))
+    kind = LocalDevice if entry.runtime == "latloop" else OrtDevice
+    return kind(entry.name, entry.threads, entry.core, tuple(versions))
 
 
 def _read_entry(path: Path, name: str, table: object) -> DeviceEntry:
@@ -121,14 +136,17 @@ def _read_entry(path: Path, name: str, table: object) -> DeviceEntry:
         raise InventoryError(f"{place} must be a table, got {table!r}")
     for key, value in table.items():
         _check_value(place, key, value)
-    if "transport" not in table and name != LOCAL.name:
-        raise InventoryError(f"{place} transport is missing; it must be one of {_allowed()}")
+    if "transport" not in table and name not in _ALWAYS:
+        allowed = ", ".join(_CHOICES["transport"])
+        raise InventoryError(f"{place} transport is missing; it must be one of {allowed}")
+    default = _ALWAYS.get(name, LOCAL)
     return DeviceEntry(
         name=name,
         transport=cast(Transport, table.get("transport", "local")),
         threads=table.get("threads", 1),
         core=table.get("core"),
         notes=table.get("notes", ""),
+        runtime=cast(RuntimeName, table.get("runtime", default.runtime)),
     )
 
 
@@ -138,13 +156,10 @@ def _check_value(place: str, key: str, value: object) -> None:
     wanted = _TYPES[key]
     if not isinstance(value, wanted) or isinstance(value, bool):
         raise InventoryError(f"{place} {key} must be {_TYPE_NAMES[wanted]}, got {value!r}")
-    if key == "transport" and value not in _TRANSPORTS:
-        raise InventoryError(f"{place} transport must be one of {_allowed()}, got {value!r}")
+    if key in _CHOICES and value not in _CHOICES[key]:
+        allowed = ", ".join(_CHOICES[key])
+        raise InventoryError(f"{place} {key} must be one of {allowed}, got {value!r}")
     if key == "threads" and value != 1:
         raise InventoryError(f"{place} threads must be 1: the runner has one, got {value}")
     if key == "core" and cast(int, value) < 0:
         raise InventoryError(f"{place} core must be >= 0, got {value}")
-
-
-def _allowed() -> str:
-    return ", ".join(_TRANSPORTS)

@@ -8,6 +8,7 @@ import platform
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -67,24 +68,43 @@ class LocalDevice:
             RunnerLostError: it started and did not answer.
         """
         _check_executable(executable)
-        words = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the runner
-        try:
-            process = _start_process([str(executable), *self._arguments()], words)
-        except OSError as error:
-            words.close()
-            raise ExecutableRefusedError(f"cannot start {executable}: {error}") from error
-        assert process.stdin is not None
-        assert process.stdout is not None
-        stream = PipeStream(os.dup(process.stdout.fileno()), os.dup(process.stdin.fileno()))
-        process.stdin.close()
-        process.stdout.close()
-        return RunnerSession(stream, self.measuring_core, lambda: _end_process(process, words))
+        return start_runner([str(executable), *self._arguments()], self.measuring_core)
 
     def _arguments(self) -> list[str]:
         return [] if self.root == Path("/") else ["--root", str(self.root)]
 
 
-def _start_process(command: list[str], words: IO[bytes]) -> subprocess.Popen[bytes]:
+def start_runner(
+    command: list[str], core: int, environment: Mapping[str, str] | None = None
+) -> RunnerSession:
+    """Start a runner as a child process; it ends when this process does.
+
+    Args:
+        command: Program and arguments.
+        core: The core that measures.
+        environment: Of the runner; None takes that of this process.
+
+    Raises:
+        ExecutableRefusedError: it cannot be started.
+        RunnerLostError: it started and did not answer.
+    """
+    words = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the runner
+    try:
+        process = _start_process(command, words, environment)
+    except OSError as error:
+        words.close()
+        raise ExecutableRefusedError(f"cannot start {command[0]}: {error}") from error
+    assert process.stdin is not None
+    assert process.stdout is not None
+    stream = PipeStream(os.dup(process.stdout.fileno()), os.dup(process.stdin.fileno()))
+    process.stdin.close()
+    process.stdout.close()
+    return RunnerSession(stream, core, lambda: _end_process(process, words))
+
+
+def _start_process(
+    command: list[str], words: IO[bytes], environment: Mapping[str, str] | None
+) -> subprocess.Popen[bytes]:
     for attempt in range(5):
         try:
             # A session of its own: Ctrl-C reaches the host alone, which then ends the runner.
@@ -93,6 +113,7 @@ def _start_process(command: list[str], words: IO[bytes]) -> subprocess.Popen[byt
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=words,
+                env=environment,
                 start_new_session=True,
             )
         except OSError as error:

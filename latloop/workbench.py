@@ -11,12 +11,12 @@ from costmodel.errors import ModelFolderError
 from costmodel.latency import LatencyModel
 from costmodel.persist import load_model
 from devices.board import Fingerprint
-from devices.inventory import open_device, read_inventory
-from devices.local import LocalDevice
+from devices.inventory import HostDevice, open_device, read_inventory
 from latloop.home import Home
 from profiler.artifacts import ArtifactStore
-from profiler.bench import Bench, choose_schedule
-from profiler.build import compiler_versions
+from profiler.bench import Bench
+from profiler.runtime import Runtime
+from profiler.runtimes.open import open_runtime, runtime_versions
 from profiler.store import Store
 from profiler.target import target_of
 
@@ -33,13 +33,18 @@ class Workbench:
         home: Where everything is kept.
         device: Where code runs.
         fingerprint: Its board and runtime, read when the workbench was opened.
-        bench: The same for the profiler.
+        runtime: What runs on it, with its builds and results.
     """
 
     home: Home
-    device: LocalDevice
+    device: HostDevice
     fingerprint: Fingerprint
-    bench: Bench
+    runtime: Runtime
+
+    @property
+    def bench(self) -> Bench:
+        """The device for the profiler."""
+        return self.runtime.bench
 
     @property
     def store(self) -> Store:
@@ -66,7 +71,7 @@ class Workbench:
                 f"nas_bench_macro` and then `latloop fit {name}`, or `latloop quickstart`"
             )
         try:
-            return load_model(folder, choose_schedule(self.bench))
+            return load_model(folder, self.runtime.choose_schedule())
         except ModelFolderError as error:
             raise ModelFolderError(f"{error}; run `latloop fit {self.device.name}`") from error
 
@@ -83,11 +88,13 @@ def open_workbench(
     Raises:
         UnknownDeviceError: no device of that name.
         InventoryError: the inventory file is wrong.
+        MissingRuntimeError: the device needs ONNX Runtime, which is not installed.
         StoreError: the store cannot be used.
         ArtifactError: the build cache cannot be used.
     """
     inventory = read_inventory(devices_file or home.inventory)
-    device = open_device(inventory.find(device_name), compiler_versions())
+    entry = inventory.find(device_name)
+    device = open_device(entry, runtime_versions(entry.runtime))
     fingerprint = device.fingerprint()
     if store_url is None:
         home.folder.mkdir(parents=True, exist_ok=True)
@@ -101,4 +108,4 @@ def open_workbench(
             artifacts=ArtifactStore(home.artifacts),
             link_folder=home.link,
         )
-        yield Workbench(home, device, fingerprint, bench)
+        yield Workbench(home, device, fingerprint, open_runtime(entry.runtime, bench))

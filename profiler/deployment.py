@@ -6,19 +6,20 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
-from devices.device import Failure, KernelCall, Runner, Tensor, Workload
-from profiler.onnx_export import export_onnx, to_nchw, to_nhwc
+from devices.device import Failure, KernelCall, Region, Runner, Tensor, TimingPlan, Workload
+from profiler.measure import NETWORK_PLAN, Item
+from profiler.model_io import Array, Shape, place_inputs, read_outputs
+from profiler.network import Network
+from profiler.network_json import network_from_json, network_to_json
+from profiler.onnx_export import export_onnx
 from profiler.program import Program, weights_image
-
-Array = NDArray[np.float32]
 
 FORMAT_VERSION = 1
 MODEL_FILE = "model.onnx"
@@ -26,12 +27,34 @@ PROGRAM_FILE = "program.json"
 EXECUTABLE_FILE = "program"
 WEIGHTS_FILE = "weights.bin"
 REPORT_FILE = "report.json"
-_CONTENTS = (EXECUTABLE_FILE, WEIGHTS_FILE, MODEL_FILE)
+#: In place of `MODEL_FILE`, for a model that has no ONNX form: inputs, and what it answered.
+ANSWERS_FILE = "answers.npz"
+RuntimeName = Literal["latloop", "onnxruntime"]
+#: What each runtime deploys beside the description and the model or its answers.
+CONTENTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "latloop": (EXECUTABLE_FILE, WEIGHTS_FILE),
+    "onnxruntime": (),
+}
 _RUN_TIMEOUT_MS = 60_000
 
 
 class DeploymentError(RuntimeError):
     """A folder is not a deployment, or it is damaged: deploy again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignModel:
+    """A model that Latloop did not make, as a deployment keeps it beside its program.
+
+    Attributes:
+        shapes: The model's own shapes of inputs and outputs, by name.
+        onnx_file: The model made plain, or None.
+        answers_file: Inputs and what the model answered, where there is no `onnx_file`.
+    """
+
+    shapes: Mapping[str, Shape]
+    onnx_file: Path | None
+    answers_file: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +69,10 @@ class Deployment:
         operators: Keys of its operators in order of execution.
         workload: What the runner is asked to do, weights mapped from the folder.
         inputs, outputs: Index of each tensor, by name.
+        shapes: The model's own shapes of inputs and outputs, by name; None for images that are
+            NCHW in model.onnx and NHWC in the program.
+        runtime: What runs it.
+        graph: The network itself; None in deployments of earlier versions.
     """
 
     folder: Path
@@ -56,11 +83,34 @@ class Deployment:
     workload: Workload
     inputs: Mapping[str, int]
     outputs: Mapping[str, int]
+    shapes: Mapping[str, Shape] | None = None
+    runtime: RuntimeName = "latloop"
+    graph: Network | None = None
 
     @property
     def executable(self) -> Path:
         """The static executable that holds the kernels and the runner."""
         return self.folder / EXECUTABLE_FILE
+
+    def item(self, plan: TimingPlan = NETWORK_PLAN) -> Item:
+        """The whole program, to be timed; see `profiler.runtime.Bound`."""
+        return Item(
+            subject_kind="network",
+            subject=self.network,
+            kernel=self.program_digest,
+            schedule="",
+            operators=self.operators,
+            workload=self.workload,
+            plan=plan if self.runtime == "latloop" else replace(plan, with_timestamps=False),
+        )
+
+    @property
+    def input_shapes(self) -> dict[str, Shape]:
+        """Shape of each input as model.onnx has it."""
+        if self.shapes is not None:
+            return {name: self.shapes[name] for name in self.inputs}
+        shapes = {name: self.workload.tensors[i].shape for name, i in self.inputs.items()}
+        return {name: (n, c, h, w) for name, (n, h, w, c) in shapes.items()}
 
     def run(self, runner: Runner, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run the program once on inputs by name, NCHW as in model.onnx.
@@ -69,7 +119,7 @@ class Deployment:
             ValueError: an input is missing, unknown, or has the wrong shape.
             DeploymentError: a kernel failed.
         """
-        return run_program(runner, self.workload, self.inputs, self.outputs, inputs)
+        return run_program(runner, self.workload, self.inputs, self.outputs, inputs, self.shapes)
 
 
 def run_program(
@@ -78,22 +128,36 @@ def run_program(
     input_indices: Mapping[str, int],
     output_indices: Mapping[str, int],
     inputs: Mapping[str, Array],
+    shapes: Mapping[str, Shape] | None = None,
 ) -> dict[str, Array]:
-    """Run a workload once on inputs by name; see `Deployment.run`."""
-    if set(inputs) != set(input_indices):
-        raise ValueError(
-            f"inputs must be {', '.join(input_indices)}, got {', '.join(inputs) or 'none'}"
-        )
-    placed = {}
-    for name, array in inputs.items():
-        n, h, w, c = workload.tensors[input_indices[name]].shape
-        if array.shape != (n, c, h, w):
-            raise ValueError(f"input {name} must have shape {(n, c, h, w)}, got {array.shape}")
-        placed[input_indices[name]] = to_nhwc(np.asarray(array, np.float32))
+    """Run a workload once on inputs by name; see `Deployment.run`.
+
+    Args:
+        runner: Holds the workload's kernels.
+        workload: What is run.
+        input_indices, output_indices: The index of each tensor, by name.
+        inputs: As the model has them.
+        shapes: The model's own shapes of inputs and outputs, by name; None for images that are
+            NCHW in the model and NHWC in the program.
+    """
+    placed = place_inputs(inputs, input_indices, workload.tensors, shapes)
     result = runner.run(workload, placed, tuple(output_indices.values()), _RUN_TIMEOUT_MS)
     if isinstance(result, Failure):
         raise DeploymentError(f"the program failed: {result.reason}: {result.detail}")
-    return {name: to_nchw(result[index]) for name, index in output_indices.items()}
+    return read_outputs(result, output_indices, shapes)
+
+
+def check_runtime(deployment: Deployment, runtime: RuntimeName) -> None:
+    """Refuse a deployment that another runtime was meant for.
+
+    Raises:
+        DeploymentError: it was made for another runtime.
+    """
+    if deployment.runtime != runtime:
+        raise DeploymentError(
+            f"{deployment.folder} was deployed for runtime {deployment.runtime}, the device runs "
+            f"{runtime}: name a device of that runtime, or deploy again"
+        )
 
 
 def write_deployment(
@@ -102,6 +166,7 @@ def write_deployment(
     executable: Path,
     weights: Mapping[str, Array],
     device_id: str,
+    foreign: ForeignModel | None = None,
 ) -> Deployment:
     """Write everything but the report; an earlier deployment in the folder is replaced.
 
@@ -111,16 +176,49 @@ def write_deployment(
         executable: Holds the program's kernels.
         weights: Logical weights under the names of the network's calls.
         device_id: The device that the kernels were chosen for.
+        foreign: The model that the network was imported from; None for one of our own.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / REPORT_FILE).unlink(missing_ok=True)  # it would speak of another program
-    onnx.save(export_onnx(program.network, weights), str(folder / MODEL_FILE))
+    clear_deployment(folder)
+    _write_model(folder, program.network, weights, foreign)
     (folder / WEIGHTS_FILE).write_bytes(weights_image(program, weights))
     new = folder / f"{EXECUTABLE_FILE}.new"
     shutil.copy(executable, new)
     new.replace(folder / EXECUTABLE_FILE)
-    document = _describe(program, device_id) | {
-        "sha256": {name: _digest(folder / name) for name in _CONTENTS}
+    description = _describe(program, device_id) | {
+        "shapes": None if foreign is None else {n: list(s) for n, s in foreign.shapes.items()}
+    }
+    return describe_deployment(folder, description, "latloop")
+
+
+def clear_deployment(folder: Path) -> None:
+    """Make a folder, without what would speak of another program than the one to be written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (REPORT_FILE, MODEL_FILE, ANSWERS_FILE):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _write_model(
+    folder: Path, network: Network, weights: Mapping[str, Array], foreign: ForeignModel | None
+) -> None:
+    """Write what the program's outputs are compared with."""
+    if foreign is None:
+        onnx.save(export_onnx(network, weights), str(folder / MODEL_FILE))
+        return
+    for file, name in ((foreign.onnx_file, MODEL_FILE), (foreign.answers_file, ANSWERS_FILE)):
+        if file is not None:
+            shutil.copyfile(file, folder / name)
+            return
+    raise ValueError(f"{network.name} has neither an ONNX model nor answers to be checked by")
+
+
+def describe_deployment(
+    folder: Path, description: Mapping[str, object], runtime: RuntimeName
+) -> Deployment:
+    """Write the description of a folder whose other files are in place, and read it all back."""
+    model = ANSWERS_FILE if (folder / ANSWERS_FILE).is_file() else MODEL_FILE
+    document = dict(description) | {
+        "runtime": runtime,
+        "sha256": {name: _digest(folder / name) for name in (*CONTENTS[runtime], model)},
     }
     # Last: a folder whose writing was cut short has no description that fits its files.
     (folder / PROGRAM_FILE).write_text(json.dumps(document, indent=1) + "\n")
@@ -138,10 +236,11 @@ def _describe(program: Program, device_id: str) -> dict[str, object]:
         "schedules": {k.operator.key: k.schedule.text for k in program.kernels},
         "arena_bytes": workload.arena_bytes,
         "weight_bytes": workload.weight_bytes,
-        "tensors": [[t.region, t.offset_bytes, list(t.shape)] for t in workload.tensors],
+        "tensors": [[t.region, t.offset_bytes, list(t.shape), t.dtype] for t in workload.tensors],
         "calls": [asdict(call) for call in workload.calls],
         "inputs": dict(program.inputs),
         "outputs": dict(program.outputs),
+        "graph": network_to_json(program.network),
     }
 
 
@@ -151,9 +250,7 @@ def read_deployment(folder: Path) -> Deployment:
     Raises:
         DeploymentError: files are missing, damaged, or of a newer format.
     """
-    for name in (PROGRAM_FILE, *_CONTENTS):
-        if not (folder / name).is_file():
-            raise DeploymentError(f"{folder} is not a deployment: it has no {name}")
+    _check_files(folder, (PROGRAM_FILE,))
     try:
         document: dict[str, Any] = json.loads((folder / PROGRAM_FILE).read_text())
         if document["format"] > FORMAT_VERSION:
@@ -161,15 +258,18 @@ def read_deployment(folder: Path) -> Deployment:
                 f"{folder} has format {document['format']}, this Latloop reads {FORMAT_VERSION}: "
                 "install a newer Latloop or deploy again"
             )
+        runtime, shapes = document.get("runtime", "latloop"), document.get("shapes")
+        graph = document.get("graph")
+        _check_files(folder, (*CONTENTS[runtime], *document["sha256"]))
         for name, digest in document["sha256"].items():
             if _digest(folder / name) != digest:
                 raise DeploymentError(f"{folder / name} is not what was deployed: deploy again")
         workload = Workload(
-            tensors=tuple(Tensor(r, offset, tuple(s)) for r, offset, s in document["tensors"]),
+            tensors=tuple(_read_tensor(*row) for row in document["tensors"]),
             calls=tuple(KernelCall(c["kernel"], tuple(c["tensors"])) for c in document["calls"]),
             arena_bytes=document["arena_bytes"],
             weight_bytes=document["weight_bytes"],
-            weights_file=(folder / WEIGHTS_FILE).resolve(),
+            weights_file=(folder / WEIGHTS_FILE).resolve() if runtime == "latloop" else None,
         )
         return Deployment(
             folder=folder,
@@ -180,11 +280,26 @@ def read_deployment(folder: Path) -> Deployment:
             workload=workload,
             inputs=document["inputs"],
             outputs=document["outputs"],
+            shapes=None if shapes is None else {n: tuple(s) for n, s in shapes.items()},
+            runtime=runtime,
+            graph=None if graph is None else network_from_json(graph),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise DeploymentError(
             f"{folder / PROGRAM_FILE} is damaged ({error}): deploy again"
         ) from error
+
+
+def _check_files(folder: Path, names: Sequence[str]) -> None:
+    for name in names:
+        if not (folder / name).is_file():
+            raise DeploymentError(f"{folder} is not a deployment: it has no {name}")
+
+
+def _read_tensor(
+    region: Region, offset_bytes: int, shape: Sequence[int], dtype: str = "float32"
+) -> Tensor:
+    return Tensor(region, offset_bytes, tuple(shape), None, dtype)
 
 
 def _digest(path: Path) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from devices.health import Health
 from devices.health import check as check_health
 from latloop.workbench import Workbench
-from profiler.bench import StageProgress, link_with_canary, quiet
+from profiler.bench import StageProgress, quiet
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,8 @@ class DeviceCheck:
 def check(workbench: Workbench, progress: StageProgress = quiet) -> DeviceCheck:
     """Start the runner on the device, and read what would disturb measurements."""
     progress("check", 0, 2)
-    executable, _ = link_with_canary(workbench.bench, [])
-    with workbench.device.start(executable) as runner:
+    linked = workbench.runtime.prepare([]).link()
+    with workbench.device.start(linked.executable) as runner:
         tick_ns = runner.description.tick_ns
     progress("check", 1, 2)
     health = check_health(workbench.device.measuring_core, tick_ns, workbench.device.root)

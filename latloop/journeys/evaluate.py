@@ -13,7 +13,8 @@ from costmodel.evaluate import Evaluation, LearningPoint, learn_curve
 from costmodel.evaluate import evaluate as judge
 from latloop.journeys.fit import NETWORK_PURPOSES, fit_rows, training_data
 from latloop.workbench import Workbench
-from profiler.bench import StageProgress, quiet, time_networks, tune
+from profiler.bench import StageProgress, quiet
+from profiler.runtime import time_networks
 from profiler.measure import WHOLE_PLAN
 from profiler.measurement import NetworkLatency
 from profiler.network import Network
@@ -62,8 +63,9 @@ def evaluate(
     operators, networks = training_data(workbench)
     fresh = [network for space in spaces for network in draw_fresh(workbench, space, n_networks)]
     rng = np.random.default_rng()
-    tune(workbench.bench, [op for n in fresh for op in n.operators], "evaluate", rng, progress)
-    time_networks(workbench.bench, fresh, "evaluate", N_ROUNDS, rng, progress, WHOLE_PLAN)
+    operators_of = [op for network in fresh for op in network.operators]
+    workbench.runtime.tune(operators_of, "evaluate", rng, progress)
+    time_networks(workbench.runtime, fresh, "evaluate", N_ROUNDS, rng, progress, WHOLE_PLAN)
     names = {network.name for network in fresh}
     rows = workbench.store.network_latencies(workbench.device_id, {"evaluate"})
     test = tuple(row for row in rows if row.name in names)

@@ -11,7 +11,6 @@ from costmodel.errors import TooFewMeasurementsError
 from costmodel.latency import LatencyModel
 from costmodel.persist import save_model
 from latloop.workbench import Workbench
-from profiler.bench import choose_schedule
 from profiler.measurement import NetworkLatency, OperatorLatency
 from profiler.store import Purpose
 
@@ -25,7 +24,7 @@ def training_data(
     workbench: Workbench,
 ) -> tuple[tuple[OperatorLatency, ...], tuple[NetworkLatency, ...]]:
     """What the store holds for learning: operators, and whole networks."""
-    operators = workbench.store.operator_latencies(workbench.device_id, OPERATOR_PURPOSES)
+    operators = workbench.runtime.operator_latencies(OPERATOR_PURPOSES)
     networks = workbench.store.network_latencies(workbench.device_id, NETWORK_PURPOSES)
     return operators, networks
 
@@ -59,6 +58,6 @@ def fit_rows(
         networks,
         workbench.bench.target,
         workbench.device_id,
-        choose_schedule(workbench.bench),
+        workbench.runtime.choose_schedule(),
         np.random.default_rng(_SEED),
     )

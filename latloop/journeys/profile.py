@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from latloop.workbench import Workbench
-from profiler.bench import StageProgress, quiet, time_networks, tune
+from profiler.bench import StageProgress, quiet
+from profiler.runtime import time_networks
 from searchspace.design import choose_design
 from searchspace.space import SearchSpace
 
@@ -52,9 +53,9 @@ def profile(
     """
     design = choose_design(space, n_networks, share, np.random.default_rng(seed))
     rng = np.random.default_rng()
-    tune(workbench.bench, design.operators, "tune", rng, progress)
+    workbench.runtime.tune(design.operators, "tune", rng, progress)
     networks = [space.lower(genome) for genome in design.genomes]
-    time_networks(workbench.bench, networks, "profile", N_ROUNDS, rng, progress)
+    time_networks(workbench.runtime, networks, "profile", N_ROUNDS, rng, progress)
     measured = workbench.store.operator_latencies(workbench.device_id, {"tune"})
     known = {row.operator for row in measured}
     return ProfileSummary(

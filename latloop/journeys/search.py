@@ -15,9 +15,10 @@ from latloop.journeys.measure import measure
 from latloop.workbench import Workbench
 from profiler.bench import StageProgress, quiet
 from profiler.network import count_operators
+from profiler.runtime import Model
 from profiler.sessions import NetworkMeasurement
 from searchspace.accuracy import AccuracySource
-from searchspace.constraint import LatencyLimit
+from searchspace.constraint import LatencyLimit, Limits
 from searchspace.search.result import (
     Candidate,
     InfeasibleLimitError,
@@ -78,7 +79,7 @@ def search(
     model: LatencyModel,
     space: SearchSpace,
     accuracy: AccuracySource,
-    limit: LatencyLimit,
+    limits: Limits,
     seed: int,
     progress: StageProgress = quiet,
 ) -> Found:
@@ -89,12 +90,15 @@ def search(
     the device says.
 
     Raises:
-        InfeasibleLimitError: no subnet known meets the limit; carries the fastest.
+        InfeasibleMemoryError: no subnet known fits the memory; carries the smallest.
+        InfeasibleLimitError: no subnet known that fits meets the limit; carries the fastest.
     """
+    limit = limits.latency
     started_s = time.monotonic()
     rng = np.random.default_rng(seed)
     options = SearchOptions(
         n_candidates=MAX_MEASURED,
+        memory=limits.memory,
         device=workbench.device.name,
         on_progress=lambda state: _report(state, progress),
     )
@@ -139,7 +143,7 @@ def _prove(
 ) -> Proof:
     network = space.lower(candidate.genome)
     predicted = model.predict_networks_us(count_operators([network.operators]))
-    measurement = measure(workbench, network, progress)
+    measurement = measure(workbench, Model(network), progress)
     return Proof(
         candidate=candidate,
         low_us=float(predicted.low_us[0]),

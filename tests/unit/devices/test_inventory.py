@@ -6,6 +6,8 @@ import pytest
 
 from devices.errors import InventoryError, UnknownDeviceError
 from devices.inventory import DeviceEntry, open_device, read_inventory
+from devices.local import LocalDevice
+from devices.ort import OrtDevice
 
 
 def write(folder: Path, text: str) -> Path:
@@ -14,10 +16,12 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-def test_local_exists_without_a_file(tmp_path: Path) -> None:
+def test_this_machine_exists_without_a_file_with_both_runtimes(tmp_path: Path) -> None:
     for path in (None, tmp_path / "missing.toml"):
-        entry = read_inventory(path).find("local")
-        assert (entry.transport, entry.threads, entry.core) == ("local", 1, None)
+        for name, runtime in (("local", "latloop"), ("local-ort", "onnxruntime")):
+            entry = read_inventory(path).find(name)
+            assert (entry.transport, entry.threads, entry.core) == ("local", 1, None)
+            assert entry.runtime == runtime
 
 
 def test_a_file_adds_devices_to_local(tmp_path: Path) -> None:
@@ -26,17 +30,21 @@ def test_a_file_adds_devices_to_local(tmp_path: Path) -> None:
     )
     inventory = read_inventory(path)
     assert inventory.find("bench") == DeviceEntry("bench", "local", 1, 0, "desk")
-    assert [entry.name for entry in inventory.entries] == ["local", "bench"]
+    assert [entry.name for entry in inventory.entries] == ["local", "local-ort", "bench"]
 
 
 def test_a_file_can_say_more_about_local(tmp_path: Path) -> None:
     inventory = read_inventory(write(tmp_path, "[device.local]\ncore = 0\n"))
-    assert [(entry.name, entry.core) for entry in inventory.entries] == [("local", 0)]
+    assert {entry.name: entry.core for entry in inventory.entries} == {
+        "local": 0,
+        "local-ort": None,
+    }
 
 
 def test_an_unknown_device_is_refused_with_the_known_names(tmp_path: Path) -> None:
     path = write(tmp_path, '[device.bench]\ntransport = "local"\n')
-    with pytest.raises(UnknownDeviceError, match=r"no device 'rpi4' .*known.*: local, bench"):
+    known = "local, local-ort, bench"
+    with pytest.raises(UnknownDeviceError, match=f"no device 'rpi4' .*known.*: {known}"):
         read_inventory(path).find("rpi4")
 
 
@@ -45,6 +53,10 @@ def test_an_unknown_device_is_refused_with_the_known_names(tmp_path: Path) -> No
     [
         ("[device.a]\ntransport = 'pigeon'\n", "[device.a] transport must be one of local, got 'p"),
         ("[device.a]\n", "[device.a] transport is missing"),
+        (
+            "[device.a]\ntransport = 'local'\nruntime = 'onnx'\n",
+            "[device.a] runtime must be one of latloop, onnxruntime, got 'onnx'",
+        ),
         ("[device.a]\ntransport = 'local'\nclock = 3\n", "unknown key 'clock'; known keys: transp"),
         ("[device.a]\ntransport = 'local'\ncore = '1'\n", "core must be a whole number, got '1'"),
         ("[device.a]\ntransport = 'local'\ncore = true\n", "core must be a whole number, got True"),
@@ -77,3 +89,11 @@ def test_a_device_gets_what_its_entry_and_the_caller_say() -> None:
     device = open_device(DeviceEntry("bench", core=0), [("tvm", "0.27.0")])
     assert (device.name, device.measuring_core) == ("bench", 0)
     assert ("tvm", "0.27.0") in device.fingerprint().runtime.versions
+
+
+def test_the_runtime_of_an_entry_decides_the_kind_of_device(tmp_path: Path) -> None:
+    text = '[device.bench]\ntransport = "local"\nruntime = "onnxruntime"\ncore = 0\n'
+    entry = read_inventory(write(tmp_path, text)).find("bench")
+    device = open_device(entry, [("export", "1")])
+    assert device == OrtDevice("bench", core=0, versions=(("export", "1"),))
+    assert isinstance(open_device(DeviceEntry("bench")), LocalDevice)

@@ -1,0 +1,1 @@
+"""The runtimes that networks can run on."""

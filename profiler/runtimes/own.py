@@ -1,0 +1,291 @@
+"""Latloop's own kernels: compiled one by one, the fastest schedule found on the device."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from devices.device import Failure, Runner, TimingPlan, Workload
+from profiler.bench import TUNING_PURPOSES, Bench, NoKernelError, StageProgress, quiet
+from profiler.build import (
+    BuildFailure,
+    Kernel,
+    build_kernels,
+    compiler_versions,
+    object_files,
+)
+from profiler.canary import CANARY, CANARY_PLAN
+from profiler.deployment import Deployment, check_runtime, run_program, write_deployment
+from profiler.link import link_executable, reported_disk
+from profiler.measure import NETWORK_PLAN, OPERATOR_PLAN, Item
+from profiler.measurement import OperatorLatency
+from profiler.operator import Operator
+from profiler.program import Program, alone, assemble, weights_image, with_weights
+from profiler.runtime import Array, Linked, Model, visit
+from profiler.schedules.schedule import Schedule
+from profiler.schedules.space import candidates, default_schedule
+from profiler.store import Purpose, RoundKey, Visit
+
+NAME: Final = "latloop"
+KERNELS_PER_EXECUTABLE = 256
+#: Visits to each candidate.
+N_TUNING_ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class BoundProgram:
+    """See `profiler.runtime.Bound`.
+
+    Attributes:
+        program: Kernel calls over a planned arena.
+        workload: The program's, with the weights of a file where there are any.
+        shapes: See `Model`.
+    """
+
+    program: Program
+    workload: Workload
+    shapes: Mapping[str, tuple[int, ...]] | None
+
+    def item(self, plan: TimingPlan = NETWORK_PLAN) -> Item:
+        """See `profiler.runtime.Bound`; the usual plan takes timestamps between calls, too."""
+        network = self.program.network
+        return Item(
+            subject_kind="network",
+            subject=network.name,
+            kernel=self.program.digest,
+            schedule="",
+            operators=tuple(operator.key for operator in network.operators),
+            workload=self.workload,
+            plan=plan,
+        )
+
+    def run(self, runner: Runner, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """See `profiler.runtime.Bound`."""
+        program = self.program
+        return run_program(
+            runner, self.workload, program.inputs, program.outputs, inputs, self.shapes
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedPrograms:
+    """See `profiler.runtime.Prepared`."""
+
+    runtime: OwnRuntime
+    bound: tuple[BoundProgram, ...]
+
+    def link(self) -> Linked:
+        """See `profiler.runtime.Prepared`."""
+        programs = [bound.program for bound in self.bound]
+        return self.runtime.link([kernel for program in programs for kernel in program.kernels])
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedDeployment:
+    """A deployment's own executable, which holds the canary's kernels."""
+
+    runtime: OwnRuntime
+    deployment: Deployment
+
+    @property
+    def bound(self) -> tuple[Deployment, ...]:
+        """See `profiler.runtime.Prepared`."""
+        return (self.deployment,)
+
+    def link(self) -> Linked:
+        """See `profiler.runtime.Prepared`."""
+        return Linked(self.deployment.executable, self.runtime.canary().item(CANARY_PLAN))
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRuntime:
+    """See `profiler.runtime.Runtime`."""
+
+    bench: Bench
+
+    def versions(self) -> tuple[tuple[str, str], ...]:
+        """See `profiler.runtime.Runtime`."""
+        return compiler_versions()
+
+    def tune(
+        self,
+        operators: Sequence[Operator],
+        purpose: Purpose,
+        rng: np.random.Generator,
+        progress: StageProgress = quiet,
+    ) -> None:
+        """Time every candidate schedule of operators that have no measured kernel yet."""
+        bench = self.bench
+        known = self._best_schedules()
+        done = bench.store.rounds_done(bench.device_id, purpose)
+        started = {key.subject for key in done}
+        new = [op for op in dict.fromkeys(operators) if op not in known or op.key in started]
+        requests = [
+            (op, schedule)
+            for op in new
+            for schedule in candidates(op, bench.target)
+            if _unbuilt_key(op, schedule) not in done
+        ]
+        built = self._build(requests, progress)
+        self._record_build_failures(built, purpose)
+        kernels = [kernel for kernel in built if isinstance(kernel, Kernel)]
+        for start in range(0, len(kernels), KERNELS_PER_EXECUTABLE):
+            batch = kernels[start : start + KERNELS_PER_EXECUTABLE]
+            visit(
+                bench,
+                lambda batch=batch: self.link(batch),  # type: ignore[misc]  # binds this batch
+                [operator_item(kernel) for kernel in batch],
+                purpose,
+                N_TUNING_ROUNDS,
+                rng,
+                _shifted(progress, start, len(kernels)),
+            )
+
+    def choose_schedule(self) -> Callable[[Operator], Schedule]:
+        """See `profiler.runtime.Runtime`."""
+        measured = self._best_schedules()
+        return lambda op: measured.get(op) or default_schedule(op, self.bench.target)
+
+    def operator_latencies(self, purposes: Collection[Purpose]) -> tuple[OperatorLatency, ...]:
+        """See `profiler.runtime.Runtime`; timings between timestamps add up as they are."""
+        return self.bench.store.operator_latencies(self.bench.device_id, purposes)
+
+    def prepare(self, models: Sequence[Model], progress: StageProgress = quiet) -> PreparedPrograms:
+        """Bind networks to the best kernels known; see `profiler.runtime.Runtime`."""
+        operators = dict.fromkeys(op for model in models for op in model.network.operators)
+        kernels = self._best_kernels(list(operators), progress)
+        return PreparedPrograms(self, tuple(self._bind(model, kernels) for model in models))
+
+    def deploy(self, model: Model, folder: Path, progress: StageProgress = quiet) -> Deployment:
+        """See `profiler.runtime.Runtime`."""
+        if model.weights is None:
+            raise ValueError(f"{model.network.name} has no weights to deploy")
+        kernels = self._best_kernels(model.network.operators, progress)
+        program = assemble(model.network, kernels, model.plan)
+        linked = self.link(program.kernels)
+        return write_deployment(
+            folder, program, linked.executable, model.weights, self.bench.device_id, model.foreign
+        )
+
+    def open(self, deployment: Deployment) -> OpenedDeployment:
+        """See `profiler.runtime.Runtime`."""
+        check_runtime(deployment, NAME)
+        return OpenedDeployment(self, deployment)
+
+    def link(self, kernels: Sequence[Kernel]) -> Linked:
+        """Link kernels and the canary's into one executable."""
+        bench = self.bench
+        canary = self.canary()
+        everything = [*kernels, *canary.program.kernels]
+        with reported_disk(bench.link_folder):
+            files = object_files(everything, bench.artifacts, bench.link_folder / "objects")
+            executable = link_executable(files, bench.target, bench.link_folder)
+        return Linked(executable, canary.item(CANARY_PLAN))
+
+    def canary(self) -> BoundProgram:
+        """The canary for the bench's target: always of the first candidate schedules."""
+        target = self.bench.target
+        requests = [(op, default_schedule(op, target)) for op in CANARY.operators]
+        program = assemble(CANARY, _sound(self._build(requests), "the canary"))
+        return BoundProgram(program, program.workload, None)
+
+    def _bind(self, model: Model, kernels: Mapping[Operator, Kernel]) -> BoundProgram:
+        program = assemble(model.network, kernels, model.plan)
+        if model.weights is None:
+            return BoundProgram(program, program.workload, model.shapes)
+        file = self._keep_weights(weights_image(program, model.weights))
+        return BoundProgram(program, with_weights(program.workload, file), model.shapes)
+
+    def _keep_weights(self, image: bytes) -> Path:
+        """Put a weights region where the device maps it from."""
+        folder = self.bench.link_folder / "weights"
+        path = folder / hashlib.sha256(image).hexdigest()[:24]
+        with reported_disk(self.bench.link_folder):
+            if not path.exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                new = path.with_suffix(".new")
+                new.write_bytes(image)
+                new.replace(path)
+        return path.resolve()
+
+    def _best_schedules(self) -> dict[Operator, Schedule]:
+        """The fastest measured schedule of each operator on this device."""
+        return self.bench.store.best_schedules(self.bench.device_id, TUNING_PURPOSES)
+
+    def _best_kernels(
+        self, operators: Sequence[Operator], progress: StageProgress
+    ) -> dict[Operator, Kernel]:
+        """Build the kernel that would be deployed for each operator."""
+        choose = self.choose_schedule()
+        requests = [(operator, choose(operator)) for operator in dict.fromkeys(operators)]
+        return _sound(self._build(requests, progress), "")
+
+    def _build(
+        self, requests: Sequence[tuple[Operator, Schedule]], progress: StageProgress = quiet
+    ) -> tuple[Kernel | BuildFailure, ...]:
+        return build_kernels(
+            requests,
+            self.bench.target,
+            self.bench.artifacts,
+            lambda done, n: progress("compile", done, n),
+        )
+
+    def _record_build_failures(
+        self, built: Sequence[Kernel | BuildFailure], purpose: Purpose
+    ) -> None:
+        visits = [
+            Visit(
+                device_id=self.bench.device_id,
+                subject_kind="operator",
+                subject=failure.operator.key,
+                kernel="",
+                schedule=failure.schedule.text,
+                purpose=purpose,
+                round_index=0,
+                plan=OPERATOR_PLAN,
+                outcome=Failure("build_error", failure.detail),
+            )
+            for failure in built
+            if isinstance(failure, BuildFailure)
+        ]
+        if visits:
+            self.bench.store.append(visits)
+
+
+def operator_item(kernel: Kernel) -> Item:
+    """An operator's kernel, timed alone and hot."""
+    program = assemble(alone(kernel.operator), {kernel.operator: kernel})
+    return Item(
+        subject_kind="operator",
+        subject=kernel.operator.key,
+        kernel=kernel.name,
+        schedule=kernel.schedule.text,
+        operators=(),
+        workload=program.workload,
+        plan=OPERATOR_PLAN,
+    )
+
+
+def _sound(built: Sequence[Kernel | BuildFailure], what: str) -> dict[Operator, Kernel]:
+    kernels = {}
+    for kernel in built:
+        if isinstance(kernel, BuildFailure):
+            name = what or kernel.operator.key
+            raise NoKernelError(f"{name} does not compile: {kernel.detail}")
+        kernels[kernel.operator] = kernel
+    return kernels
+
+
+def _unbuilt_key(operator: Operator, schedule: Schedule) -> RoundKey:
+    """What the store calls a schedule that did not compile: it is not tried again."""
+    return RoundKey(operator.key, schedule.text, "", 0)
+
+
+def _shifted(progress: StageProgress, start: int, n_kernels: int) -> Callable[[int, int], None]:
+    total = n_kernels * N_TUNING_ROUNDS
+    return lambda done, _: progress("time kernels", start * N_TUNING_ROUNDS + done, total)

@@ -1,193 +1,137 @@
-"""Where each activation of a network lies in one arena of memory.
+"""Where each activation of a network lies in one arena of memory, and in which order calls run.
 
-Source: Pisarchyk & Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020
-(arXiv:2001.03288), offset calculation: Greedy by Size and Greedy by Breadth; TensorFlow Lite
-uses the former. Beside them a third order of our own, in turns from both ends, which needs no
-byte more than its worst call on every chain, where the greedy ones need up to half as much again.
+The order comes from `plan_order`, what must lie where and when from `plan_lifetimes`, the places
+from `plan_pack` (fast) or `plan_optimal` (the smallest arena, proved where time allows).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final, Literal, get_args
 
 from profiler.network import Network
+from profiler.plan_lifetimes import Lifetime, find_lifetimes, live_bytes
+from profiler.plan_optimal import pack_optimally
+from profiler.plan_order import choose_order
+from profiler.plan_pack import Items, pack, pad_lifetimes
+from profiler.plan_parts import Packing, pack_parts
 
-#: (start, end, tensor), in bytes of the arena.
-_Placed: TypeAlias = "tuple[int, int, Lifetime]"
+#: `greedy` takes milliseconds; `optimal` up to `TIME_LIMIT_S` where greedy is not good enough.
+PlanMode = Literal["greedy", "optimal"]
+PLAN_MODES: Final[tuple[str, ...]] = get_args(PlanMode)
+TIME_LIMIT_S: Final = 30.0
+#: Offsets of tensors: no vector of any target crosses a line of the cache.
+ALIGNMENT_BYTES: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class ArenaPlan:
-    """Offsets of tensors in one arena; tensors that are live together share no byte.
+    """An order of execution, and offsets of tensors in one arena.
+
+    Tensors that are live together share no byte, but for an input and the output that takes its
+    place.
 
     Attributes:
+        order: Positions in the network's calls, in order of execution.
         offsets: Offset in bytes of each of the network's inputs and calls' outputs, by name.
         arena_bytes: Size of the arena, a multiple of the alignment.
-        peak_live_bytes: Most bytes that are live during one call: no plan needs less.
+        peak_live_bytes: Most bytes that are live during one call of this order, an output that may
+            take the place of an input not counted: no plan of this order needs less.
+        is_optimal: Whether it is proved that no places need a smaller arena in this order, outputs
+            in the places of inputs wherever they may be.
     """
 
+    order: tuple[int, ...]
     offsets: Mapping[str, int]
     arena_bytes: int
     peak_live_bytes: int
+    is_optimal: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Lifetime:
-    """A tensor and the calls during which its bytes must stay.
+def plan_arena(
+    network: Network,
+    alignment: int = ALIGNMENT_BYTES,
+    mode: PlanMode = "greedy",
+    time_limit_s: float = TIME_LIMIT_S,
+) -> ArenaPlan:
+    """Choose an order of execution and place every activation of a network in one arena.
 
-    Attributes:
-        name: The tensor's name.
-        size_bytes: Its size, without padding.
-        first, last: Positions of the first and last call that need it, both included.
-    """
-
-    name: str
-    size_bytes: int
-    first: int
-    last: int
-
-    def overlaps(self, other: Lifetime) -> bool:
-        """Whether both are live during one call."""
-        return self.first <= other.last and other.first <= self.last
-
-
-def find_lifetimes(network: Network) -> tuple[Lifetime, ...]:
-    """Find when each tensor is live: inputs first, then outputs in order of calls.
-
-    Inputs are live throughout, because a program is run again and again on the same inputs;
-    the network's outputs are live to the end; the rest from the call that makes it to the last
-    call that reads it. A call's inputs and output never share bytes.
-    """
-    end = max(len(network.calls) - 1, 0)
-    last_read: dict[str, int] = {}
-    for position, call in enumerate(network.calls):
-        for name in call.inputs:
-            last_read[name] = position
-    types = network.types
-    lifetimes = [Lifetime(name, types[name].n_bytes, 0, end) for name, _ in network.inputs]
-    for position, call in enumerate(network.calls):
-        for name in call.outputs:
-            last = end if name in network.outputs else last_read.get(name, position)
-            lifetimes.append(Lifetime(name, types[name].n_bytes, position, last))
-    return tuple(lifetimes)
-
-
-def plan_arena(network: Network, alignment: int = 64) -> ArenaPlan:
-    """Place every activation of a network in one arena, by the best of three heuristics.
+    The network keeps its order unless another one makes the arena smaller.
 
     Args:
         network: The network.
         alignment: Every offset and the arena's size are multiples of it, in bytes.
+        mode: How hard to look for places.
+        time_limit_s: Seconds that `optimal` may take.
 
     Raises:
-        ValueError: the alignment is not a power of two.
+        ValueError: the alignment is not a power of two, or the mode is unknown.
     """
     if alignment < 1 or alignment & (alignment - 1):
         raise ValueError(f"alignment must be a power of two, got {alignment}")
-    lifetimes = find_lifetimes(network)
-    breadths = _breadths(lifetimes, len(network.calls))
-    plans = [
-        _place(_by_size(lifetimes), alignment),
-        _place(_by_breadth(lifetimes, breadths), alignment),
-        _place_from_both_ends(lifetimes, len(network.inputs), len(network.calls), alignment),
-    ]
-    offsets, arena_bytes = min(plans, key=lambda plan: plan[1])
-    ordered = {lifetime.name: offsets[lifetime.name] for lifetime in lifetimes}
-    return ArenaPlan(ordered, arena_bytes, max(breadths, default=0))
+    if mode not in PLAN_MODES:
+        raise ValueError(f"plan must be one of {', '.join(PLAN_MODES)}, got {mode!r}")
+    given = tuple(range(len(network.calls)))
+    chosen = choose_order(network, alignment)
+    plans = [_plan_order(network, chosen, alignment)]
+    if chosen != given:
+        plans.insert(0, _plan_order(network, given, alignment))
+    best = min(plans, key=lambda plan: plan.arena_bytes)
+    if mode == "optimal" and not best.is_optimal:
+        return _improve(network, best, alignment, time_limit_s)
+    return best
 
 
-def _breadths(lifetimes: Iterable[Lifetime], n_calls: int) -> list[int]:
-    """Bytes that are live during each call."""
-    breadths = [0] * n_calls
-    for lifetime in lifetimes:
-        for position in range(lifetime.first, min(lifetime.last + 1, n_calls)):
-            breadths[position] += lifetime.size_bytes
-    return breadths
+def in_order(network: Network, order: tuple[int, ...]) -> Network:
+    """The network with its calls in another order of execution."""
+    if order == tuple(range(len(network.calls))):
+        return network
+    return replace(network, calls=tuple(network.calls[i] for i in order))
 
 
-def _by_size(lifetimes: Iterable[Lifetime]) -> list[Lifetime]:
-    """Largest first; ties in order of calls."""
-    return sorted(lifetimes, key=lambda lifetime: -lifetime.size_bytes)
+def _plan_order(network: Network, order: tuple[int, ...], alignment: int) -> ArenaPlan:
+    """Place greedily, with outputs in the place of inputs unless that needs more."""
+    ordered = in_order(network, order)
+    lifetimes = find_lifetimes(ordered)
+    plan = _as_plan(order, lifetimes, _pack_greedily(pad_lifetimes(lifetimes, alignment)))
+    if plan.is_optimal:
+        return plan
+    apart = find_lifetimes(ordered, in_place=False)
+    packing = _pack_greedily(pad_lifetimes(apart, alignment))
+    if packing.arena_bytes >= plan.arena_bytes:
+        return plan
+    # No proof: the least that these need is not the least there is.
+    plan_apart = _as_plan(order, apart, replace(packing, is_optimal=False))
+    return replace(plan_apart, peak_live_bytes=plan.peak_live_bytes)
 
 
-def _by_breadth(lifetimes: Sequence[Lifetime], breadths: Sequence[int]) -> list[Lifetime]:
-    """Tensors of the call with most live bytes first, largest first within a call."""
-    by_size = _by_size(lifetimes)
-    order: dict[str, Lifetime] = {}
-    for position in sorted(range(len(breadths)), key=lambda position: -breadths[position]):
-        for lifetime in by_size:
-            if lifetime.first <= position <= lifetime.last:
-                order.setdefault(lifetime.name, lifetime)
-    for lifetime in by_size:  # inputs of a network without calls
-        order.setdefault(lifetime.name, lifetime)
-    return list(order.values())
+def _pack_greedily(items: Items) -> Packing:
+    """Pack by heuristics, first everything at once, then what is hard by itself."""
+    offsets, arena_bytes = pack(items, n_rounds=0)
+    at_once = Packing(offsets, arena_bytes, arena_bytes == items.least_bytes)
+    if at_once.is_optimal:
+        return at_once
+    by_parts = pack_parts(items, lambda core, room: (pack(core, room), False))
+    return min(at_once, by_parts, key=lambda packing: packing.arena_bytes)
 
 
-def _place(order: Iterable[Lifetime], alignment: int) -> tuple[dict[str, int], int]:
-    """Place tensors one after another, each in the smallest gap that holds it.
-
-    Returns:
-        Offsets by name, and the arena's size in bytes.
-    """
-    placed: list[_Placed] = []
-    for lifetime in order:
-        need = _padded(lifetime.size_bytes, alignment)
-        start = _best_gap(_taken(placed, lifetime), need)
-        placed.append((start, start + need, lifetime))
-    return _result(placed)
+def _improve(network: Network, known: ArenaPlan, alignment: int, time_limit_s: float) -> ArenaPlan:
+    """The smallest arena for the order of a greedy plan."""
+    lifetimes = find_lifetimes(in_order(network, known.order))
+    packing = pack_optimally(pad_lifetimes(lifetimes, alignment), alignment, time_limit_s)
+    if packing.arena_bytes > known.arena_bytes:
+        return known
+    return _as_plan(known.order, lifetimes, packing)
 
 
-def _place_from_both_ends(
-    lifetimes: Iterable[Lifetime], n_inputs: int, n_calls: int, alignment: int
-) -> tuple[dict[str, int], int]:
-    """Place tensors in order of calls, in turns at the bottom and at the top of the least arena.
-
-    Inputs lie at the bottom. In a chain only neighbours are live together; they lie at opposite
-    ends, and the least arena holds every such pair. Where the top has no room, a tensor takes
-    the smallest gap.
-
-    Returns:
-        Offsets by name, and the arena's size in bytes.
-    """
-    padded = [
-        Lifetime(each.name, _padded(each.size_bytes, alignment), each.first, each.last)
-        for each in lifetimes
-    ]
-    least_bytes = max(_breadths(padded, n_calls), default=0)
-    placed: list[_Placed] = []
-    for index, lifetime in enumerate(padded):
-        taken = _taken(placed, lifetime)
-        start = least_bytes - lifetime.size_bytes
-        is_turn_of_top = index >= n_inputs and (index - n_inputs) % 2 == 1
-        if not is_turn_of_top or start < max((end for _, end in taken), default=0):
-            start = _best_gap(taken, lifetime.size_bytes)
-        placed.append((start, start + lifetime.size_bytes, lifetime))
-    return _result(placed)
-
-
-def _padded(size_bytes: int, alignment: int) -> int:
-    return -(-size_bytes // alignment) * alignment
-
-
-def _taken(placed: Iterable[_Placed], lifetime: Lifetime) -> list[tuple[int, int]]:
-    """Intervals that a tensor must keep out of, sorted by start."""
-    return sorted((start, end) for start, end, other in placed if other.overlaps(lifetime))
-
-
-def _result(placed: Iterable[_Placed]) -> tuple[dict[str, int], int]:
-    offsets = {lifetime.name: start for start, _, lifetime in placed}
-    return offsets, max((end for _, end, _ in placed), default=0)
-
-
-def _best_gap(taken: Iterable[tuple[int, int]], need: int) -> int:
-    """Start of the smallest gap between intervals, sorted by start, that holds `need` bytes."""
-    best: tuple[int, int] | None = None
-    reached = 0
-    for start, end in taken:
-        gap = start - reached
-        if gap >= need and (best is None or gap < best[0]):
-            best = (gap, reached)
-        reached = max(reached, end)
-    return reached if best is None else best[1]
+def _as_plan(
+    order: tuple[int, ...], lifetimes: tuple[Lifetime, ...], packing: Packing
+) -> ArenaPlan:
+    offsets = {
+        name: offset
+        for lifetime, offset in zip(lifetimes, packing.offsets, strict=True)
+        for name in lifetime.names
+    }
+    peak_bytes = max(live_bytes(lifetimes))
+    return ArenaPlan(order, offsets, packing.arena_bytes, peak_bytes, packing.is_optimal)

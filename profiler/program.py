@@ -18,9 +18,7 @@ from profiler.build import Kernel
 from profiler.layout import argument_shapes, pack_weights
 from profiler.network import Call, Network
 from profiler.operator import Operator, Shape
-from profiler.plan import ArenaPlan, plan_arena
-
-_ALIGNMENT = 64
+from profiler.plan import ALIGNMENT_BYTES, ArenaPlan, in_order, plan_arena
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +26,7 @@ class Program:
     """A network bound to kernels and places in memory.
 
     Attributes:
-        network: What is computed.
+        network: What is computed, its calls in order of execution.
         kernels: The kernel of each distinct operator.
         workload: What the runner is asked to do; tensors that only differ in how a kernel sees
             them lie at the same place.
@@ -100,13 +98,21 @@ class _Places:
         return self.tensors.setdefault(tensor, len(self.tensors))
 
 
-def assemble(network: Network, kernels: Mapping[Operator, Kernel]) -> Program:
-    """Bind a network to kernels and plan its memory; contents are hash-filled on the device.
+def assemble(
+    network: Network, kernels: Mapping[Operator, Kernel], plan: ArenaPlan | None = None
+) -> Program:
+    """Bind a network to kernels and places in memory; contents are hash-filled on the device.
+
+    Args:
+        network: The network; the program runs its calls in the order that the plan chooses.
+        kernels: A kernel of each operator.
+        plan: Where its tensors lie; None plans greedily.
 
     Raises:
         KeyError: an operator has no kernel.
     """
-    plan = plan_arena(network, _ALIGNMENT)
+    plan = plan or plan_arena(network)
+    network = in_order(network, plan.order)
     places = _Places(network, plan)
     calls = tuple(places.bind(call, kernels[call.operator]) for call in network.calls)
     types = network.types
@@ -179,4 +185,4 @@ def _seed(name: str) -> int:
 
 
 def _aligned(n_bytes: int) -> int:
-    return -(-n_bytes // _ALIGNMENT) * _ALIGNMENT
+    return -(-n_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES

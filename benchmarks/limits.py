@@ -15,7 +15,7 @@ from common import keep, parser, profiled
 from latloop.journeys.deploy import verify
 from latloop.journeys.search_and_deploy import describe, search_and_deploy
 from searchspace.accuracy import load_accuracy
-from searchspace.constraint import LatencyLimit
+from searchspace.constraint import LatencyLimit, Limits
 from searchspace.genes import all_genomes
 from searchspace.space import load_space
 
@@ -36,7 +36,8 @@ def main() -> None:
             limit_us = float(mean_us.min() + share * (mean_us.max() - mean_us.min()))
             limit = LatencyLimit(limit_us)
             folder = workbench.home.folder / "limits" / f"{share}"
-            outcome = search_and_deploy(workbench, space, accuracy, limit, 0, folder, progress)
+            limits = Limits(limit)
+            outcome = search_and_deploy(workbench, space, accuracy, limits, 0, folder, progress)
             again = verify(workbench, outcome.verdict.deployment, None, progress)
             allowed = mean_us <= 0.95 * limit_us
             optimum = float(np.max(percent[allowed])) if allowed.any() else None

@@ -26,7 +26,7 @@ from latloop.home import Home, default_home
 from latloop.journeys.search_and_deploy import Outcome, search_and_deploy
 from latloop.workbench import Workbench, open_workbench
 from searchspace.accuracy import load_accuracy
-from searchspace.constraint import LatencyLimit
+from searchspace.constraint import LatencyLimit, Limits, MemoryLimit
 from searchspace.genes import Genome, Genomes
 from searchspace.space import SearchSpace
 
@@ -60,7 +60,12 @@ class ModelledDevice:
         return self.model.predict_networks_us(counts, confidence)
 
     def search(
-        self, space: SearchSpace, latency: str, accuracy: str | None = None, seed: int = 0
+        self,
+        space: SearchSpace,
+        latency: str,
+        accuracy: str | None = None,
+        seed: int = 0,
+        memory: str | None = None,
     ) -> Outcome:
         """Find, prove and deploy the most accurate subnet within a limit such as `8ms`.
 
@@ -69,13 +74,16 @@ class ModelledDevice:
             latency: The limit with its unit.
             accuracy: A CSV of genome,accuracy or `module:function`; None takes the built-in one.
             seed: Of every random choice.
+            memory: What the activations may take at once, such as `320kB`; None for no limit.
 
         Raises:
-            InfeasibleLimitError: no subnet known meets the limit; carries the fastest.
+            InfeasibleMemoryError: no subnet known fits the memory; carries the smallest.
+            InfeasibleLimitError: no subnet known that fits meets the limit; carries the fastest.
         """
         source = load_accuracy(space, accuracy, self.workbench.home.accuracy)
-        limit = LatencyLimit.parse(latency)
-        return search_and_deploy(self.workbench, space, source, limit, seed)
+        fits = None if memory is None else MemoryLimit.parse(memory)
+        limits = Limits(LatencyLimit.parse(latency), fits)
+        return search_and_deploy(self.workbench, space, source, limits, seed)
 
 
 @contextmanager

@@ -98,6 +98,14 @@ class SearchSpace(Protocol):
         """Count every row's operators; columns are always `operators()`, the same tuple."""
         ...
 
+    def peak_activation_bytes(self, genomes: Genomes) -> NDArray[np.int64]:
+        """Bytes of the arena that each row's activations take, as `plan_arena` plans it.
+
+        Shape (n_subnets,). A space without a faster way plans each row:
+        `plan_arena(self.lower(genome)).arena_bytes`.
+        """
+        ...
+
     def operators(self) -> tuple[Operator, ...]:
         """Every operator that any subnet can hold, in a fixed order."""
         ...

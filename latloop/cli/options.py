@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from latloop.cli.output import StageProgress
     from latloop.home import Home
+    from latloop.models import Subject
     from latloop.workbench import Workbench
+
 
 DeviceName = Annotated[
     str, typer.Argument(metavar="DEVICE", help="A device of the inventory; 'local' always exists.")
 ]
 ModelName = Annotated[
-    str, typer.Argument(metavar="MODEL", help="SPACE:GENOME, or the folder of a deployment.")
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="An ONNX file, module:function that returns a torch module and example inputs, "
+        "SPACE:GENOME (SPACE built in or module:object), or the folder of a deployment.",
+    ),
+]
+ModelShapes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape",
+        metavar="NAME=1x3x224x224",
+        help="Shape of an ONNX file's input, where the file leaves dimensions open; repeatable.",
+    ),
 ]
 SpaceName = Annotated[
     str,
@@ -37,6 +53,22 @@ AsJson = Annotated[
 Seed = Annotated[int, typer.Option("--seed", help="Seed of every random choice.", min=0)]
 Latency = Annotated[
     str, typer.Option("--latency", metavar="T", help="The limit, with its unit: 8ms, 900us.")
+]
+MemoryLimitText = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        metavar="M",
+        help="What the activations may take at once, with its unit: 320kB, 1.5MiB.",
+    ),
+]
+PlanName = Annotated[
+    Literal["greedy", "optimal"],  # profiler.plan.PlanMode
+    typer.Option(
+        "--plan",
+        help="How activations are placed in memory: greedy, in milliseconds, or optimal, by "
+        "integer programming in up to 30 s.",
+    ),
 ]
 AccuracyName = Annotated[
     str | None,
@@ -61,3 +93,13 @@ def workbench(
     from latloop.workbench import open_workbench  # noqa: PLC0415  # keeps `--help` fast
 
     return open_workbench(find_home(), device, store, devices)
+
+
+def resolve(
+    model: str, shapes: list[str] | None, progress: StageProgress, seed: int = 0
+) -> Subject:
+    """Find the network that MODEL names, importing it where that is needed."""
+    from latloop.models import parse_shapes, resolve_model  # noqa: PLC0415  # keeps `--help` fast
+
+    chosen = parse_shapes(shapes or [])
+    return resolve_model(model, find_home().artifacts, chosen, seed, progress)

@@ -15,6 +15,7 @@ def search(
     device: options.DeviceName,
     space: options.SpaceName,
     latency: options.Latency,
+    memory: options.MemoryLimitText = None,
     accuracy: options.AccuracyName = None,
     confidence: Annotated[
         float, typer.Option(help="Of the limit before measuring, in [0.5, 1).")
@@ -27,20 +28,21 @@ def search(
     devices: options.DevicesFile = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Find the most accurate subnet within a latency limit, prove it on the device, deploy it.
+    """Find the most accurate subnet within limits, prove its latency on the device, deploy it.
 
     Example: latloop search local --space nas_bench_macro --latency 2.5ms
     """
     from latloop.journeys.search_and_deploy import describe, search_and_deploy  # noqa: PLC0415
     from searchspace.accuracy import load_accuracy  # noqa: PLC0415  # keeps `--help` fast
-    from searchspace.constraint import LatencyLimit  # noqa: PLC0415
+    from searchspace.constraint import LatencyLimit, Limits, MemoryLimit  # noqa: PLC0415
     from searchspace.space import load_space  # noqa: PLC0415
 
     limit = LatencyLimit.parse(latency, confidence)
+    limits = Limits(limit, None if memory is None else MemoryLimit.parse(memory))
     found_space = load_space(space)
     with options.workbench(device, store, devices) as bench, output.progress_bars() as progress:
         source = load_accuracy(found_space, accuracy, bench.home.accuracy)
-        outcome = search_and_deploy(bench, found_space, source, limit, seed, folder, progress)
+        outcome = search_and_deploy(bench, found_space, source, limits, seed, folder, progress)
     answer = describe(outcome, source)
     if as_json:
         output.print_json(answer)
@@ -65,6 +67,7 @@ def _print(answer: dict[str, object], limit_ms: float) -> None:
         ("predicted", output.interval(*predicted, "ms")),
         ("measured", output.interval(*measured, "ms")),
         ("meets the limit", "yes" if answer["meets_limit"] else "no"),
+        ("activations", f"{number('peak_activation_bytes') / 1e3:.1f} kB at the peak"),
         ("searched", f"{answer['evaluations']} subnets in {number('seconds'):.1f} s"),
         ("deployed in", str(answer["folder"])),
     ]

@@ -17,7 +17,7 @@ from latloop.report import write_report
 from latloop.workbench import Workbench
 from profiler.bench import StageProgress, quiet
 from searchspace.accuracy import AccuracySource, load_accuracy
-from searchspace.constraint import LatencyLimit
+from searchspace.constraint import LatencyLimit, Limits
 from searchspace.genes import all_genomes
 from searchspace.space import load_space
 
@@ -67,7 +67,8 @@ def quickstart(
     judgement = evaluation.evaluate(workbench, [space], N_JUDGED, progress)
     evaluation.keep(judgement, workbench.home.evaluation(workbench.device_id))
     limit = LatencyLimit(_a_third_of_the_way(model))
-    outcome = search_and_deploy(workbench, space, accuracy, limit, seed, None, progress)
+    limits = Limits(limit)
+    outcome = search_and_deploy(workbench, space, accuracy, limits, seed, None, progress)
     page = outcome.verdict.deployment.folder / REPORT_FILE
     write_report(gather_report(workbench, outcome.verdict.deployment.folder), page)
     seconds = time.monotonic() - started_s

@@ -14,10 +14,11 @@ import numpy as np
 from costmodel.latency import LatencyModel
 from latloop.journeys.deploy import Verdict, deploy
 from latloop.journeys.search import Found, search
+from latloop.models import Subject, Subnet
 from latloop.workbench import Workbench
 from profiler.bench import StageProgress, quiet
 from searchspace.accuracy import AccuracySource
-from searchspace.constraint import LatencyLimit
+from searchspace.constraint import Limits
 from searchspace.space import SearchSpace
 
 #: Beside the deployment: how its subnet was found.
@@ -46,23 +47,26 @@ def search_and_deploy(
     workbench: Workbench,
     space: SearchSpace,
     accuracy: AccuracySource,
-    limit: LatencyLimit,
+    limits: Limits,
     seed: int,
     folder: Path | None = None,
     progress: StageProgress = quiet,
 ) -> Outcome:
-    """Search under a limit and deploy the answer.
+    """Search under limits and deploy the answer.
 
     Raises:
         NoModelError: the device has no model yet.
-        InfeasibleLimitError: no subnet known meets the limit.
+        InfeasibleMemoryError: no subnet known fits the memory.
+        InfeasibleLimitError: no subnet known that fits meets the limit.
     """
     model = workbench.load_model()
-    found = search(workbench, model, space, accuracy, limit, seed, progress)
+    found = search(workbench, model, space, accuracy, limits, seed, progress)
     candidate = found.answer.candidate
     name = f"{space.name}:{candidate.text}"
     target = folder or workbench.home.deployment(workbench.device.name, name)
-    verdict = deploy(workbench, space, candidate.genome, target, limit.limit_us, seed, progress)
+    limit_us = limits.latency.limit_us
+    subject = Subject(space.lower(candidate.genome), Subnet(space, candidate.genome))
+    verdict = deploy(workbench, subject, target, limit_us, seed, progress)
     outcome = Outcome(found, verdict)
     keep_search(outcome, accuracy, _draw_cloud(space, model, accuracy, np.random.default_rng(seed)))
     return outcome
@@ -87,6 +91,7 @@ def describe(outcome: Outcome, accuracy: AccuracySource) -> dict[str, object]:
         "outputs_agree": outcome.verdict.outputs.passes,
         "max_output_error": outcome.verdict.outputs.max_error,
         "n_measured": len(outcome.found.proofs),
+        "peak_activation_bytes": answer.candidate.peak_activation_bytes,
         "evaluations": outcome.found.result.n_evaluations,
         "seconds": outcome.found.seconds,
         "folder": str(outcome.verdict.deployment.folder),
@@ -115,6 +120,7 @@ def keep_search(outcome: Outcome, accuracy: AccuracySource, cloud: Sequence[Subn
         "device_id": outcome.verdict.deployment.device_id,
         "limit_ms": result.limit.limit_us / 1e3,
         "limit_confidence": result.limit.confidence,
+        "memory_limit_bytes": None if result.memory is None else result.memory.limit_bytes,
         "method": result.method,
         "front": [
             SubnetRow(

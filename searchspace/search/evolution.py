@@ -13,9 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from searchspace.genes import Genomes, as_genome, cross_genes, mutate_genes, sample_genes
-from searchspace.search.ledger import Evaluation, Ledger
-from searchspace.search.local import climb, fastest_known
-from searchspace.search.result import InfeasibleLimitError
+from searchspace.search.ledger import (
+    Evaluation,
+    Ledger,
+    infeasible_latency,
+    infeasible_memory,
+)
+from searchspace.search.local import climb, fastest_known, leanest_known
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +74,11 @@ def evolve(
     """Search; everything found stays in the ledger.
 
     Raises:
+        InfeasibleMemoryError: the smallest subnet that local search on memory finds does not fit.
         InfeasibleLimitError: the fastest subnet that local search on latency finds is over the
             limit; raised before any evolution.
     """
-    fastest = fastest_known(ledger, rng, settings.n_random)
-    if not fastest.is_feasible[0]:
-        (candidate,) = ledger.candidates(fastest)
-        raise InfeasibleLimitError(ledger.space.name, ledger.limit, candidate, device)
+    fastest = _fastest(ledger, settings, rng, device)
     n_steps = settings.n_restarts * (1 + settings.n_climbs) + settings.n_kicks
     n_done = 0
 
@@ -97,6 +99,22 @@ def evolve(
         _kick(ledger, settings, rng)
         advance()
     _polish(ledger, rng)
+
+
+def _fastest(
+    ledger: Ledger, settings: EvolutionSettings, rng: np.random.Generator, device: str | None
+) -> Evaluation:
+    """The fastest subnet known that fits the memory; raises as `evolve` does."""
+    fastest = fastest_known(ledger, rng, settings.n_random)
+    if not fastest.fits[0]:  # no subnet met on the way does
+        smallest = leanest_known(ledger, rng)
+        if not smallest.fits[0]:
+            raise infeasible_memory(ledger, smallest)
+        climb(ledger, smallest, Evaluation.fastest, rng)
+        fastest = ledger.everything().fastest()
+    if not fastest.is_feasible[0]:
+        raise infeasible_latency(ledger, fastest, device)
+    return fastest
 
 
 def _most_accurate(rows: Evaluation) -> Evaluation:

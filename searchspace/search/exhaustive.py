@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from searchspace.genes import Genomes
-from searchspace.search.ledger import Ledger
-from searchspace.search.result import InfeasibleLimitError
+from searchspace.search.ledger import Ledger, infeasible_latency, infeasible_memory
 
 
 def evaluate_all(ledger: Ledger, genomes: Genomes, device: str | None = None) -> None:
-    """Evaluate these subnets, accuracies beyond the limit included.
+    """Evaluate these subnets, accuracies beyond the limits included.
 
     Raises:
-        InfeasibleLimitError: none of them meets the limit.
+        InfeasibleMemoryError: none of them fits the memory limit.
+        InfeasibleLimitError: none that fits meets the latency limit.
     """
     rows = ledger.evaluate(genomes, with_all_accuracies=True)
+    if not rows.fits.any():
+        raise infeasible_memory(ledger, rows.leanest())
     if not rows.is_feasible.any():
-        (fastest,) = ledger.candidates(rows.fastest())
-        raise InfeasibleLimitError(ledger.space.name, ledger.limit, fastest, device)
+        raise infeasible_latency(ledger, rows.fastest(), device)

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from profiler.network import OperatorCounts
 from searchspace.accuracy import AccuracySource
-from searchspace.constraint import LatencyLimit
+from searchspace.constraint import LatencyLimit, MemoryLimit
 from searchspace.genes import Genomes, as_genome
-from searchspace.search.result import Candidate
+from searchspace.search.result import Candidate, InfeasibleLimitError, InfeasibleMemoryError
 from searchspace.space import SearchSpace
 
 
@@ -46,7 +46,9 @@ class Evaluation:
         genomes: Canonical, shape (n_subnets, n_genes).
         accuracy_percent: NaN where it was not asked for.
         mean_us, sigma_us, upper_us: Latency, microseconds.
-        is_feasible: Whether the limit is met.
+        peak_bytes: Bytes of activations at the peak.
+        fits: Whether the memory limit is met; true where there is none.
+        is_feasible: Whether it fits and the latency limit is met.
     """
 
     genomes: Genomes
@@ -54,6 +56,8 @@ class Evaluation:
     mean_us: NDArray[np.float64]
     sigma_us: NDArray[np.float64]
     upper_us: NDArray[np.float64]
+    peak_bytes: NDArray[np.int64]
+    fits: NDArray[np.bool_]
     is_feasible: NDArray[np.bool_]
 
     def take(self, rows: NDArray[np.int64]) -> Evaluation:
@@ -64,6 +68,8 @@ class Evaluation:
             self.mean_us[rows],
             self.sigma_us[rows],
             self.upper_us[rows],
+            self.peak_bytes[rows],
+            self.fits[rows],
             self.is_feasible[rows],
         )
 
@@ -80,6 +86,8 @@ class Evaluation:
             np.concatenate([part.mean_us for part in parts]),
             np.concatenate([part.sigma_us for part in parts]),
             np.concatenate([part.upper_us for part in parts]),
+            np.concatenate([part.peak_bytes for part in parts]),
+            np.concatenate([part.fits for part in parts]),
             np.concatenate([part.is_feasible for part in parts]),
         )
 
@@ -99,9 +107,18 @@ class Evaluation:
         return self.take(rows[order[:n_rows]])
 
     def fastest(self) -> Evaluation:
-        """The row of least `upper_us`, the lower genome first where several tie."""
-        rows = np.flatnonzero(self.upper_us == self.upper_us.min(initial=np.inf))
+        """The row of least `upper_us` among those that fit, if any does.
+
+        The lower genome comes first where several tie.
+        """
+        rows = np.flatnonzero(self.fits) if self.fits.any() else np.arange(len(self.genomes))
+        rows = rows[self.upper_us[rows] == self.upper_us[rows].min(initial=np.inf)]
         return self.take(rows[np.lexsort(self.genomes[rows].T[::-1])[:1]])
+
+    def leanest(self) -> Evaluation:
+        """The row of fewest peak bytes; of several the fastest, then the lower genome."""
+        genes = tuple(self.genomes.T[::-1])
+        return self.take(np.lexsort((*genes, self.upper_us, self.peak_bytes))[:1])
 
 
 class Ledger:
@@ -116,9 +133,11 @@ class Ledger:
         latency: LatencyPredictor,
         accuracy: AccuracySource,
         limit: LatencyLimit,
+        memory: MemoryLimit | None = None,
     ) -> None:
         self.space = space
         self.limit = limit
+        self.memory = memory
         self._latency = latency
         self._accuracy = accuracy
         self._seen: dict[bytes, int] = {}
@@ -145,13 +164,18 @@ class Ledger:
         estimates = self._latency(self.space.counts(fresh))
         mean_us = np.asarray(estimates.mean_us, dtype=np.float64)
         sigma_us = np.asarray(estimates.sigma_us, dtype=np.float64)
-        is_feasible = self.limit.is_met(mean_us, sigma_us)
+        peak_bytes = self.space.peak_activation_bytes(fresh)
+        most_bytes = np.inf if self.memory is None else self.memory.limit_bytes
+        fits = peak_bytes <= most_bytes
+        is_feasible = fits & self.limit.is_met(mean_us, sigma_us)
         accuracy = np.full(len(fresh), np.nan)
         asked = np.ones_like(is_feasible) if with_all_accuracies else is_feasible
         if asked.any():
             accuracy[asked] = self._accuracy.accuracy_percent(fresh[asked])
         upper_us = self.limit.upper_us(mean_us, sigma_us)
-        part = Evaluation(fresh, accuracy, mean_us, sigma_us, upper_us, is_feasible)
+        part = Evaluation(
+            fresh, accuracy, mean_us, sigma_us, upper_us, peak_bytes, fits, is_feasible
+        )
         for row in fresh:
             self._seen[row.tobytes()] = len(self._seen)
         self._parts.append(part)
@@ -172,15 +196,31 @@ class Ledger:
                 mean_us=float(rows.mean_us[index]),
                 sigma_us=float(rows.sigma_us[index]),
                 upper_us=float(rows.upper_us[index]),
+                peak_activation_bytes=int(rows.peak_bytes[index]),
             )
             for index, genome in enumerate(rows.genomes)
         )
 
 
 def pareto_front(rows: Evaluation) -> Evaluation:
-    """The rows that no other beats in both accuracy and mean latency, fastest first."""
-    known = np.flatnonzero(~np.isnan(rows.accuracy_percent))
+    """Of the rows that fit, those that no other beats in accuracy and latency, fastest first."""
+    known = np.flatnonzero(rows.fits & ~np.isnan(rows.accuracy_percent))
     order = known[np.lexsort((-rows.accuracy_percent[known], rows.mean_us[known]))]
     accuracy = rows.accuracy_percent[order]
     best_before = np.concatenate([[-np.inf], np.maximum.accumulate(accuracy)[:-1]])
     return rows.take(order[accuracy > best_before])
+
+
+def infeasible_latency(
+    ledger: Ledger, fastest: Evaluation, device: str | None
+) -> InfeasibleLimitError:
+    """The error that ends a search whose fastest subnet, one row, is over the limit."""
+    (candidate,) = ledger.candidates(fastest)
+    return InfeasibleLimitError(ledger.space.name, ledger.limit, candidate, device, ledger.memory)
+
+
+def infeasible_memory(ledger: Ledger, smallest: Evaluation) -> InfeasibleMemoryError:
+    """The error that ends a search whose smallest subnet, one row, does not fit."""
+    assert ledger.memory is not None
+    (candidate,) = ledger.candidates(smallest)
+    return InfeasibleMemoryError(ledger.space.name, ledger.memory, candidate)

@@ -49,7 +49,7 @@ def climb(
 
 
 def fastest_known(ledger: Ledger, rng: np.random.Generator, n_random: int) -> Evaluation:
-    """Find the fastest subnet: climb on latency from the extremes and the best random ones."""
+    """Find the fastest subnet that fits: climb on latency from the extremes and random ones."""
     space = ledger.space
     starts: list[Genome] = [space.smallest(), space.largest()]
     starts += [space.sample(rng) for _ in range(n_random)]
@@ -57,6 +57,12 @@ def fastest_known(ledger: Ledger, rng: np.random.Generator, n_random: int) -> Ev
     climb(ledger, first.fastest(), Evaluation.fastest, rng)
     climb(ledger, first.take(np.array([len(first.genomes) - 1])), Evaluation.fastest, rng)
     return ledger.everything().fastest()
+
+
+def leanest_known(ledger: Ledger, rng: np.random.Generator) -> Evaluation:
+    """Find the subnet whose activations take the fewest bytes: climb from the best one known."""
+    climb(ledger, ledger.everything().leanest(), Evaluation.leanest, rng)
+    return ledger.everything().leanest()
 
 
 def _better(best: Evaluation, ledger: Ledger, moves: Genomes, choose: Choose) -> Evaluation | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from searchspace.constraint import LatencyLimit
+from searchspace.constraint import LatencyLimit, MemoryLimit, format_memory
 from searchspace.genes import Genome
 
 
@@ -19,6 +19,7 @@ class Candidate:
         accuracy_percent: Top-1; NaN where the search had no reason to ask.
         mean_us, sigma_us: Predicted latency, microseconds.
         upper_us: The latency that is kept with the limit's confidence, microseconds.
+        peak_activation_bytes: Memory that its activations take.
     """
 
     genome: Genome
@@ -27,6 +28,7 @@ class Candidate:
     mean_us: float
     sigma_us: float
     upper_us: float
+    peak_activation_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class SearchResult:
     Attributes:
         space: Its name.
         limit: What every candidate meets.
+        memory: What every candidate meets, too, or None.
         candidates: Best first: higher accuracy, then lower latency, then lower genome; never
             empty.
         front: The subnets that no other one evaluated beats in both accuracy and mean latency,
@@ -47,6 +50,7 @@ class SearchResult:
 
     space: str
     limit: LatencyLimit
+    memory: MemoryLimit | None
     candidates: tuple[Candidate, ...]
     front: tuple[Candidate, ...]
     n_evaluations: int
@@ -83,21 +87,45 @@ class InfeasibleLimitError(Exception):
 
     Attributes:
         limit: What was asked.
-        fastest: The fastest subnet known; its `upper_us` is the least limit that can be met.
+        fastest: The fastest subnet known that fits the memory; its `upper_us` is the least limit
+            that can be met.
     """
 
     def __init__(
-        self, space: str, limit: LatencyLimit, fastest: Candidate, device: str | None = None
+        self,
+        space: str,
+        limit: LatencyLimit,
+        fastest: Candidate,
+        device: str | None = None,
+        memory: MemoryLimit | None = None,
     ) -> None:
         asked, least = _distinct_ms(limit.limit_us, fastest.upper_us)
         where = f" on {device}" if device else ""
+        inside = "" if memory is None else f" in {format_memory(memory.limit_bytes)}"
         super().__init__(
-            f"no subnet of {space} within {asked} ms{where} "
+            f"no subnet of {space} within {asked} ms{where}{inside} "
             f"({100 * limit.confidence:g}% confidence); "
-            f"the fastest is {least} ms: {fastest.text}"
+            f"the fastest{inside} is {least} ms: {fastest.text}"
         )
         self.limit = limit
         self.fastest = fastest
+
+
+class InfeasibleMemoryError(Exception):
+    """No subnet known fits the memory: raise the limit to what the smallest one takes or above.
+
+    Attributes:
+        memory: What was asked.
+        smallest: The subnet known whose activations take the fewest bytes.
+    """
+
+    def __init__(self, space: str, memory: MemoryLimit, smallest: Candidate) -> None:
+        super().__init__(
+            f"no subnet of {space} has activations of at most {format_memory(memory.limit_bytes)}; "
+            f"the smallest takes {format_memory(smallest.peak_activation_bytes)}: {smallest.text}"
+        )
+        self.memory = memory
+        self.smallest = smallest
 
 
 def _distinct_ms(a_us: float, b_us: float) -> tuple[str, str]:

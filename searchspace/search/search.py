@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from searchspace.accuracy import AccuracySource, TableAccuracy
-from searchspace.constraint import LatencyLimit
+from searchspace.constraint import LatencyLimit, MemoryLimit
 from searchspace.genes import Genomes, all_genomes
 from searchspace.search.evolution import EvolutionSettings, evolve
 from searchspace.search.exhaustive import evaluate_all
@@ -28,6 +28,7 @@ class SearchOptions:
 
     Attributes:
         n_candidates: Candidates returned at the most.
+        memory: What every candidate must fit, beside the latency limit; None for no limit.
         device: Named in messages.
         evolution: How much work an evolution does.
         on_progress: Called now and then.
@@ -35,6 +36,7 @@ class SearchOptions:
     """
 
     n_candidates: int = 10
+    memory: MemoryLimit | None = None
     device: str | None = None
     evolution: EvolutionSettings = field(default_factory=EvolutionSettings)
     on_progress: OnProgress | None = None
@@ -53,18 +55,19 @@ def search(
     rng: np.random.Generator,
     options: SearchOptions | None = None,
 ) -> SearchResult:
-    """Find the most accurate subnets whose predicted latency keeps the limit.
+    """Find the most accurate subnets whose predicted latency and memory keep the limits.
 
     Exhaustive over a space of at most `MAX_ENUMERATED` genomes and over a table of accuracies,
     which is all that is known then; evolution otherwise. Equal accuracies are ranked by latency,
     then by genome.
 
     Raises:
-        InfeasibleLimitError: no subnet known meets the limit; carries the fastest.
+        InfeasibleMemoryError: no subnet known fits the memory; carries the smallest.
+        InfeasibleLimitError: no subnet known that fits meets the limit; carries the fastest.
     """
     options = SearchOptions() if options is None else options
     started_s = options.clock()
-    ledger = Ledger(space, latency, accuracy, limit)
+    ledger = Ledger(space, latency, accuracy, limit, options.memory)
     listed = _enumerable(space, accuracy)
     if listed is not None:
         evaluate_all(ledger, listed, options.device)
@@ -81,6 +84,7 @@ def search(
     return SearchResult(
         space=space.name,
         limit=limit,
+        memory=options.memory,
         candidates=ledger.candidates(evaluated.ranked(options.n_candidates)),
         front=ledger.candidates(pareto_front(evaluated)),
         n_evaluations=ledger.n_evaluations,

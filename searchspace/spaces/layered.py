@@ -26,6 +26,7 @@ from searchspace.genes import (
 )
 from searchspace.spaces.layers import Layers
 from searchspace.spaces.lowering import Shape4, layer_operators, lower_layers
+from searchspace.spaces.memory import SlotPeaks, find_slot_peaks
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +48,7 @@ class Slot:
     layers: tuple[Layers, ...]
 
 
-@dataclass(frozen=True)  # no slots: the operator table is a cached property
+@dataclass(frozen=True)  # no slots: the tables are cached properties
 class LayeredSpace:
     """Subnets made of slots; implements `searchspace.space.SearchSpace`.
 
@@ -157,6 +158,17 @@ class LayeredSpace:
             counts[start : start + _CHUNK] = one_hot @ table.contributions
         return OperatorCounts(table.operators, counts)
 
+    def peak_activation_bytes(self, genomes: Genomes) -> NDArray[np.int64]:
+        """Bytes of the arena that each row's activations take.
+
+        Args:
+            genomes: Shape (n_subnets, n_genes), values in the space, canonical or not.
+
+        Returns:
+            Shape (n_subnets,); 100,000 subnets take a fraction of a second.
+        """
+        return self._peaks.peak_bytes(self.codes_of(genomes) + self._table.first_rows)
+
     def module(self, genome: Genome, rng: np.random.Generator) -> torch.nn.Module:
         """Build the subnet with seeded random, UNTRAINED weights and calibrated batch-norm.
 
@@ -179,6 +191,11 @@ class LayeredSpace:
     @cached_property
     def _table(self) -> _Table:
         return _tabulate(self.slots)
+
+    @cached_property
+    def _peaks(self) -> SlotPeaks:
+        runs = [(layers, slot.input_shape) for slot in self.slots for layers in slot.layers]
+        return find_slot_peaks(runs, self.input_shape)
 
 
 @dataclass(frozen=True, slots=True)

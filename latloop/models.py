@@ -3,17 +3,45 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from profiler.deployment import Deployment, read_deployment
+import numpy as np
+from numpy.typing import NDArray
+
+from profiler.artifacts import ArtifactStore
+from profiler.bench import StageProgress, quiet
+from profiler.deployment import MODEL_FILE, PROGRAM_FILE, Deployment, read_deployment
 from profiler.network import Network
+from profiler.runtime import Model
 from searchspace.genes import Genome
-from searchspace.space import SearchSpace, parse_subnet
+from searchspace.space import BUILT_IN, SearchSpace, UnknownSpaceError, parse_subnet
+
+if TYPE_CHECKING:
+    from profiler.importers.kept import KeptModel
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+WHAT_A_MODEL_IS = (
+    "MODEL is an ONNX file, module:function that returns a torch module and example inputs, "
+    "SPACE:GENOME, or the folder of a deployment"
+)
+_SHAPE = re.compile(r"(?P<name>.+)=(?P<shape>[1-9]\d*(?:x[1-9]\d*)*)?", re.ASCII)
 
 
 class UnsupportedModelError(ValueError):
-    """The model exists but this version cannot take it: the message says what it can take."""
+    """The model exists but this command cannot take it: the message says what it can take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subnet:
+    """A network of a search space, which has no weights until a seed draws them."""
+
+    space: SearchSpace
+    genome: Genome
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,54 +50,143 @@ class Subject:
 
     Attributes:
         network: Its operators.
-        space, genome: Where it comes from.
-        deployment: The folder it was read from, or None.
+        source: Where it comes from, and with it its weights.
     """
 
     network: Network
-    space: SearchSpace
-    genome: Genome
-    deployment: Deployment | None = None
+    source: Subnet | KeptModel | Deployment
 
 
-def resolve_model(text: str) -> Subject:
-    """Find the network that a text names: `SPACE:GENOME`, a deployment's folder or its model.onnx.
+def resolve_model(
+    text: str,
+    artifacts: Path,
+    shapes: Shapes | None = None,
+    seed: int = 0,
+    progress: StageProgress = quiet,
+) -> Subject:
+    """Find the network that a text names.
+
+    An existing folder is a deployment, and so is the model.onnx inside one. What ends in `.onnx` is
+    an ONNX file. Of texts with colons, `SPACE:GENOME` starts with a built-in space or with
+    `module:object`, whereas `module:function` has one colon and ends in an identifier.
+
+    Args:
+        text: What a person typed.
+        artifacts: The artefact store, in which imported models are kept; made when it is needed.
+        shapes: For inputs of an ONNX file whose dimensions are free.
+        seed: Draws weights that an ONNX file has only as placeholders.
+        progress: Called around an import.
 
     Raises:
-        UnsupportedModelError: an ONNX file that Latloop did not write, or no ONNX file at all.
+        ModelImportError: an ONNX file or torch module that cannot be imported.
+        UnsupportedModelError: shapes for a model that is no ONNX file.
         DeploymentError: a damaged deployment.
         UnknownSpaceError: no such space.
-        ValueError: a malformed genome.
+        ValueError: a malformed genome, or no MODEL at all.
     """
     path = Path(text)
-    if os.path.isdir(text):  # noqa: PTH112  # Path.is_dir raises for a name that is too long
-        deployment = read_deployment(path)
-        space, genome = parse_subnet(deployment.network)
-        return Subject(space.lower(genome), space, genome, deployment)
-    if path.suffix == ".onnx":
-        space, genome = parse_subnet(_network_of_onnx(path))
-    else:
-        space, genome = parse_subnet(text)
-    return Subject(space.lower(genome), space, genome)
-
-
-def _network_of_onnx(path: Path) -> str:
-    """The subnet that a model.onnx of a deployment holds."""
-    import onnx  # noqa: PLC0415  # only who gives such a file waits for the import
-    from google.protobuf.message import DecodeError  # noqa: PLC0415
-
+    folder = path.parent if path.name == MODEL_FILE else path
+    is_folder = os.path.isdir(text)  # noqa: PTH112  # Path.is_dir raises for a name too long
+    is_deployed = is_folder or (folder != path and (folder / PROGRAM_FILE).is_file())
+    if path.suffix == ".onnx" and not is_deployed:
+        return _import_onnx(path, artifacts, shapes or {}, seed, progress)
+    if shapes:
+        names = ", ".join(shapes)
+        raise UnsupportedModelError(f"--shape is for ONNX files, got {names} for {text}")
+    if is_deployed:
+        return _read_deployed(read_deployment(folder))
+    if _names_function(text):
+        return _import_torch(text, artifacts, seed, progress)
+    if ":" not in text:
+        raise ValueError(f"{WHAT_A_MODEL_IS}, got {text!r}")
     try:
-        model = onnx.load(str(path), load_external_data=False)
-        onnx.checker.check_model(model)
-    except OSError as error:
-        raise UnsupportedModelError(f"cannot read {path}: {error.strerror}") from error
-    except (DecodeError, onnx.checker.ValidationError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UnsupportedModelError(f"{path} is not an ONNX model: {reason}") from error
-    for entry in model.metadata_props:
-        if entry.key == "network":
-            return str(entry.value)
-    raise UnsupportedModelError(
-        f"{path} is an ONNX model that Latloop did not write, which this version cannot take; "
-        "give SPACE:GENOME, a deployment's folder, or its model.onnx"
+        space, genome = parse_subnet(text)
+    except UnknownSpaceError as error:
+        raise UnknownSpaceError(
+            f"{error}; a torch module is named module:function, with one colon"
+        ) from error
+    return Subject(space.lower(genome), Subnet(space, genome))
+
+
+def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Read `--shape NAME=1x3x224x224` options; `NAME=` is a single number.
+
+    Raises:
+        ValueError: a text of another form, or a name that is given twice.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        match = _SHAPE.fullmatch(text)
+        if match is None:
+            raise ValueError(f"a shape is written NAME=1x3x224x224, got {text!r}")
+        if match["name"] in shapes:
+            raise ValueError(f"--shape names {match['name']!r} twice")
+        extents = match["shape"].split("x") if match["shape"] else []
+        shapes[match["name"]] = tuple(map(int, extents))
+    return shapes
+
+
+def as_model(subject: Subject, seed: int | None = None) -> Model:
+    """A subject as a runtime takes it, with its weights.
+
+    Args:
+        subject: The network.
+        seed: Draws a subnet's weights; None leaves it without any, which is enough to time it. So
+            is a deployment, whose weights are laid out for its own program.
+    """
+    network, source = subject.network, subject.source
+    if isinstance(source, Subnet):
+        return Model(network, None if seed is None else _draw_weights(source, seed))
+    if isinstance(source, Deployment):
+        file = source.folder / MODEL_FILE
+        return Model(network, None, file if file.is_file() else None, source.shapes)
+    return Model(
+        network,
+        source.read_weights(),
+        source.plain_model,
+        source.shapes,
+        answers_file=source.answers_file,
     )
+
+
+def _draw_weights(subnet: Subnet, seed: int) -> dict[str, NDArray[np.float32]]:
+    return subnet.space.weights(subnet.space.module(subnet.genome, np.random.default_rng(seed)))
+
+
+def _names_function(text: str) -> bool:
+    """Whether a text is `module:function`: one colon, no built-in space, no genome."""
+    module, colon, function = text.partition(":")
+    names = [*module.split("."), function]
+    return bool(colon) and module not in BUILT_IN and all(name.isidentifier() for name in names)
+
+
+def _read_deployed(deployment: Deployment) -> Subject:
+    if deployment.graph is not None:
+        return Subject(deployment.graph, deployment)
+    space, genome = parse_subnet(deployment.network)
+    return Subject(space.lower(genome), deployment)
+
+
+def _import_onnx(
+    path: Path, artifacts: Path, shapes: Shapes, seed: int, progress: StageProgress
+) -> Subject:
+    from profiler.importers.importing import import_onnx_once  # noqa: PLC0415  # imports onnx
+
+    store = ArtifactStore(artifacts)
+    kept = import_onnx_once(path, shapes, seed, store, lambda n, m: progress("import", n, m))
+    return Subject(kept.network, kept)
+
+
+def _import_torch(text: str, artifacts: Path, seed: int, progress: StageProgress) -> Subject:
+    from profiler.importers.errors import UnreadableModelError  # noqa: PLC0415
+    from profiler.importers.importing import import_torch_now  # noqa: PLC0415  # imports onnx
+
+    store = ArtifactStore(artifacts)
+    try:
+        kept = import_torch_now(text, seed, store, lambda n, m: progress("import", n, m))
+    except UnreadableModelError as error:
+        spaces = ", ".join(BUILT_IN)
+        raise UnreadableModelError(
+            f"{error}; or did you mean SPACE:GENOME? SPACE is one of {spaces}, or module:object"
+        ) from error
+    return Subject(kept.network, kept)

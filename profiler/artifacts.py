@@ -105,6 +105,10 @@ class ArtifactStore:
         self._set_aside(place)
         return None
 
+    def holds(self, digest: str) -> bool:
+        """Whether contents are there; they are checked when they are read."""
+        return self._place(digest).exists()
+
     def get(self, digest: str) -> bytes | None:
         """Contents by digest, checked; None where absent or damaged."""
         place = self._place(digest)

@@ -14,6 +14,7 @@ from latloop.cli.errors import ANSWER_IS_NO
 def deploy(
     device: options.DeviceName,
     model: options.ModelName,
+    shape: options.ModelShapes = None,
     folder: Annotated[
         Path | None, typer.Option(help="Where to write; by default in LATLOOP_HOME.")
     ] = None,
@@ -25,19 +26,18 @@ def deploy(
     devices: options.DevicesFile = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Build a subnet for a device, check its outputs, and measure it there.
+    """Build a network for a device, check its outputs, and measure it there.
 
     Example: latloop deploy local nas_bench_macro:22212220 --latency 8ms
     """
     from latloop.journeys.deploy import deploy as journey  # noqa: PLC0415  # keeps `--help` fast
-    from latloop.models import resolve_model  # noqa: PLC0415
     from searchspace.constraint import parse_latency_us  # noqa: PLC0415
 
     limit_us = None if latency is None else parse_latency_us(latency)
-    subject = resolve_model(model)
     with options.workbench(device, store, devices) as bench, output.progress_bars() as progress:
+        subject = options.resolve(model, shape, progress, seed)
         target = folder or bench.home.deployment(device, subject.network.name)
-        verdict = journey(bench, subject.space, subject.genome, target, limit_us, seed, progress)
+        verdict = journey(bench, subject, target, limit_us, seed, progress)
     output.print_verdict(verdict, device, as_json=as_json)
     if verdict.meets_limit is False or not verdict.outputs.passes:
         raise typer.Exit(ANSWER_IS_NO)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from latloop.cli import (
+    catalogue,
     deploy,
     device,
     evaluate,
@@ -42,6 +43,7 @@ app.command()(verify.verify)
 app.command()(evaluate.evaluate)
 app.command()(table.table)
 app.command()(report.report)
+app.command()(catalogue.catalogue)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from latloop.cli import options, output
 def measure(
     device: options.DeviceName,
     model: options.ModelName,
+    shape: options.ModelShapes = None,
     store: options.StoreUrl = None,
     devices: options.DevicesFile = None,
     as_json: options.AsJson = False,
@@ -19,11 +20,11 @@ def measure(
     Example: latloop measure local nas_bench_macro:22212220
     """
     from latloop.journeys.measure import measure as journey  # noqa: PLC0415  # keeps `--help` fast
-    from latloop.models import resolve_model  # noqa: PLC0415
+    from latloop.models import as_model  # noqa: PLC0415
 
-    subject = resolve_model(model)
     with options.workbench(device, store, devices) as bench, output.progress_bars() as progress:
-        measurement = journey(bench, subject.network, progress)
+        subject = options.resolve(model, shape, progress)
+        measurement = journey(bench, as_model(subject), progress)
     if as_json:
         output.print_json({"device": device, **output.measured_json(measurement)})
         return

@@ -1,47 +1,43 @@
-"""Build a subnet for a device, check what it computes, and prove its latency there."""
+"""Build a network for a device, check what it computes, and prove its latency there."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from latloop.journeys.measure import build_program
-from latloop.workbench import Workbench
-from profiler.bench import (
-    Bench,
-    StageProgress,
-    canary_program,
-    link_with_canary,
-    network_item,
-    quiet,
+from latloop.journeys.answers import (
+    N_CHECKED_INPUTS,
+    answer_by_module,
+    answer_by_onnx,
+    compare_answers,
+    draw_inputs,
+    known_answers,
 )
-from profiler.build import compiler_versions
-from profiler.canary import CANARY_PLAN
+from latloop.journeys.measure import measure_prepared
+from latloop.models import Subject, Subnet, as_model
+from latloop.workbench import Workbench
+from profiler.bench import StageProgress, quiet
 from profiler.deployment import (
     MODEL_FILE,
     Deployment,
     OutputCheck,
-    compare_outputs,
     read_report,
-    write_deployment,
     write_report,
 )
-from profiler.measure import NETWORK_PLAN, Item, Sweep
-from profiler.program import Program
-from profiler.sessions import N_SESSIONS, NetworkMeasurement, measure_network
-from searchspace.genes import Genome
-from searchspace.space import SearchSpace
+from profiler.importers.kept import Answer
+from profiler.network import Network
+from profiler.plan import plan_arena
+from profiler.runtime import Model, Prepared
+from profiler.sessions import NetworkMeasurement
 
-Array = NDArray[np.float32]
-
-N_CHECKED_INPUTS = 3
 #: Where no trained weights exist they are drawn, and every report says so.
 WEIGHTS_NOTE = "seeded random weights, not trained: the accuracy is that of the trained subnet"
+OWN_WEIGHTS_NOTE = "the model's own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +46,7 @@ class Verdict:
 
     Attributes:
         deployment: The folder.
-        outputs: How far program, ONNX and torch agree.
+        outputs: How far the program agrees with its model, and a subnet's ONNX model with torch.
         measurement: On the device.
         limit_us: What it must meet, or None.
     """
@@ -68,8 +64,7 @@ class Verdict:
 
 def deploy(
     workbench: Workbench,
-    space: SearchSpace,
-    genome: Genome,
+    subject: Subject,
     folder: Path,
     limit_us: float | None = None,
     seed: int = 0,
@@ -79,35 +74,31 @@ def deploy(
 
     Args:
         workbench: The device.
-        space: Where the subnet comes from.
-        genome: The subnet.
+        subject: The network; not a deployment.
         folder: Made if missing; an earlier deployment there is replaced.
         limit_us: What it must meet, in microseconds.
-        seed: Draws weights and the inputs that outputs are compared on.
+        seed: Draws a subnet's weights, and the inputs that outputs are compared on.
         progress: Called as work goes on.
     """
     rng = np.random.default_rng(seed)
     progress("build", 0, 4)
-    program = build_program(workbench.bench, space.lower(genome), "measure", progress)
+    runtime, network = workbench.runtime, subject.network
+    runtime.tune(network.operators, "measure", np.random.default_rng(), progress)
     progress("build", 1, 4)
-    module = space.module(genome, rng)
+    model, module = _load(subject, rng)
     progress("build", 2, 4)
-    executable, _ = link_with_canary(workbench.bench, program.kernels)
-    deployment = write_deployment(
-        folder,
-        program,
-        executable,
-        space.weights(module),
-        workbench.device_id,
-    )
+    deployment = runtime.deploy(model, folder, progress)
     progress("build", 3, 4)
-    inputs = [_draw_inputs(program, rng) for _ in range(N_CHECKED_INPUTS)]
-    by_torch = [_run_torch(module, tensors) for tensors in inputs]
-    outputs = _compare(workbench.bench, deployment, inputs, by_torch)
+    prepared = runtime.open(deployment)
+    if module is None:
+        outputs = _check(workbench, prepared, known_answers(deployment, rng))
+    else:
+        outputs = _check_subnet(workbench, deployment, prepared, module, rng)
     progress("build", 4, 4)
-    measurement = _time(workbench.bench, deployment, progress)
+    measurement = measure_prepared(workbench.bench, prepared, "verify", "verify", progress)
     verdict = Verdict(deployment, outputs, measurement, limit_us)
-    write_report(folder, _describe(workbench, verdict, program))
+    note = OWN_WEIGHTS_NOTE if module is None else WEIGHTS_NOTE
+    write_report(folder, _describe(workbench, verdict, network) | {"weights": note})
     return verdict
 
 
@@ -128,91 +119,61 @@ def verify(
     report = read_report(deployment.folder)
     limit_us = limit_us or report.get("limit_us")
     rng = np.random.default_rng()
-    shapes = {n: deployment.workload.tensors[i].shape for n, i in deployment.inputs.items()}
-    inputs = [_images(shapes, rng) for _ in range(N_CHECKED_INPUTS)]
-    outputs = _compare(workbench.bench, deployment, inputs, ())
-    measurement = _time(workbench.bench, deployment, progress)
+    prepared = workbench.runtime.open(deployment)
+    outputs = _check(workbench, prepared, known_answers(deployment, rng))
+    measurement = measure_prepared(workbench.bench, prepared, "verify", "verify", progress)
     verdict = Verdict(deployment, outputs, measurement, limit_us)
     report |= _measured(workbench, verdict)
     write_report(deployment.folder, report)
     return verdict
 
 
-def _draw_inputs(program: Program, rng: np.random.Generator) -> dict[str, Array]:
-    return _images(dict(program.network.inputs), rng)
+def _load(subject: Subject, rng: np.random.Generator) -> tuple[Model, Any]:
+    """A model with its weights; for a subnet also the torch module that has them."""
+    source = subject.source
+    if not isinstance(source, Subnet):
+        return as_model(subject), None
+    module = source.space.module(source.genome, rng)
+    return Model(subject.network, source.space.weights(module)), module
 
 
-def _images(shapes: dict[str, tuple[int, ...]], rng: np.random.Generator) -> dict[str, Array]:
-    """Images with natural spectra, NCHW, one for each input (shapes NHWC)."""
-    from searchspace.spaces.calibrate import example_inputs  # noqa: PLC0415  # imports torch
-
-    return {
-        name: example_inputs(rng, 1, (h, w, c)).transpose(0, 3, 1, 2)
-        for name, (_, h, w, c) in shapes.items()
-    }
-
-
-def _run_torch(module: Any, inputs: dict[str, Array]) -> Array:
-    import torch  # noqa: PLC0415  # seconds of import
-
-    with torch.no_grad():
-        tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in inputs.values()]
-        return np.asarray(module(*tensors).numpy(), dtype=np.float32)
-
-
-def _compare(
-    bench: Bench,
-    deployment: Deployment,
-    inputs: list[dict[str, Array]],
-    by_torch: list[Array] | tuple[()],
+def _check(
+    workbench: Workbench,
+    prepared: Prepared,
+    answers: Sequence[Answer],
+    others: Sequence[Sequence[Answer]] = (),
 ) -> OutputCheck:
-    """Run model.onnx and the program on the inputs, and torch's outputs where they are known."""
-    from onnx.reference import ReferenceEvaluator  # noqa: PLC0415  # only when it is needed
-
-    evaluator = ReferenceEvaluator(str(deployment.folder / MODEL_FILE))
-    by_onnx = [np.asarray(evaluator.run(None, dict(tensors))[0]) for tensors in inputs]
-    (name,) = deployment.outputs
-    with bench.device.start(deployment.executable) as runner:
-        by_program = [deployment.run(runner, tensors)[name] for tensors in inputs]
-    if len(by_torch):
-        return compare_outputs(by_torch, [by_onnx, by_program])
-    return compare_outputs(by_onnx, [by_program])
+    """Run what is prepared on the inputs of a model's answers, and compare."""
+    with workbench.device.start(prepared.link().executable) as runner:
+        ours = [prepared.bound[0].run(runner, answer.inputs) for answer in answers]
+    ways = [[answer.outputs for answer in way] for way in others]
+    return compare_answers(answers, [*ways, ours])
 
 
-def _time(bench: Bench, deployment: Deployment, progress: StageProgress) -> NetworkMeasurement:
-    item = Item(
-        subject_kind="network",
-        subject=deployment.network,
-        kernel=deployment.program_digest,
-        schedule="",
-        operators=deployment.operators,
-        workload=deployment.workload,
-        plan=NETWORK_PLAN,
-    )
-    canary = network_item(canary_program(bench), CANARY_PLAN)
-    with bench.device.start(deployment.executable) as runner:
-        sweep = Sweep(
-            runner=runner,
-            canary=canary,
-            store=bench.store,
-            device_id=bench.device_id,
-            purpose="verify",
-            n_rounds=N_SESSIONS,
-            rng=np.random.default_rng(),
-        )
-        return measure_network(item, sweep, lambda done, n: progress("verify", done, n))
+def _check_subnet(
+    workbench: Workbench,
+    deployment: Deployment,
+    prepared: Prepared,
+    module: Any,
+    rng: np.random.Generator,
+) -> OutputCheck:
+    """Compare the program and its ONNX model with the torch module that both were made from."""
+    inputs = [draw_inputs(deployment, rng) for _ in range(N_CHECKED_INPUTS)]
+    (output,) = deployment.outputs
+    by_torch = answer_by_module(module, inputs, output)
+    by_onnx = answer_by_onnx(deployment.folder / MODEL_FILE, inputs, may_be_fast=False)
+    return _check(workbench, prepared, by_torch, [by_onnx])
 
 
-def _describe(workbench: Workbench, verdict: Verdict, program: Program) -> dict[str, object]:
+def _describe(workbench: Workbench, verdict: Verdict, network: Network) -> dict[str, object]:
     deployment = verdict.deployment
     return {
         "network": deployment.network,
-        "weights": WEIGHTS_NOTE,
-        "n_calls": len(deployment.workload.calls),
+        "n_calls": len(network.calls),
         "arena_bytes": deployment.workload.arena_bytes,
-        "peak_activation_bytes": program.peak_live_bytes,
+        "peak_activation_bytes": plan_arena(network).peak_live_bytes,
         "weight_bytes": deployment.workload.weight_bytes,
-        "versions": dict(compiler_versions()),
+        "versions": dict(workbench.runtime.versions()),
         **_measured(workbench, verdict),
     }
 

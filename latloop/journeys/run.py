@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latloop.journeys.measure import build_program
-from latloop.models import Subject
+from latloop.models import Subject, as_model
 from latloop.workbench import Workbench
-from profiler.bench import StageProgress, link, quiet
-from profiler.deployment import run_program
-from profiler.program import weights_image, with_weights
+from profiler.bench import StageProgress, quiet
+from profiler.deployment import Deployment
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
 
 
 def run_model(
@@ -27,42 +25,38 @@ def run_model(
     seed: int,
     progress: StageProgress = quiet,
 ) -> dict[str, Array]:
-    """Run a deployment with its weights, or a subnet with seeded random ones.
+    """Run a model or a deployment with its weights, or a subnet with seeded random ones.
 
     Args:
         workbench: The device.
         subject: The network.
-        inputs: float32 arrays by input name, NCHW.
+        inputs: Arrays by the model's own names; a subnet's are images, NCHW.
         seed: Draws the weights of a subnet.
         progress: Called as kernels are made.
 
     Raises:
-        ValueError: an input is missing, unknown, or has the wrong shape.
+        ValueError: an input is missing, unknown, or has the wrong shape or element type.
         DeploymentError: the program failed.
     """
-    if subject.deployment is not None:
-        with workbench.device.start(subject.deployment.executable) as runner:
-            return subject.deployment.run(runner, inputs)
-    program = build_program(workbench.bench, subject.network, "measure", progress)
-    module = subject.space.module(subject.genome, np.random.default_rng(seed))
-    image = weights_image(program, subject.space.weights(module))
-    executable = link(workbench.bench, program.kernels)
-    with tempfile.TemporaryDirectory() as folder, workbench.device.start(executable) as runner:
-        weights = Path(folder) / "weights.bin"
-        weights.write_bytes(image)
-        workload = with_weights(program.workload, weights)
-        return run_program(runner, workload, program.inputs, program.outputs, inputs)
+    runtime = workbench.runtime
+    if isinstance(subject.source, Deployment):
+        prepared = runtime.open(subject.source)
+    else:
+        runtime.tune(subject.network.operators, "measure", np.random.default_rng(), progress)
+        prepared = runtime.prepare([as_model(subject, seed)], progress)
+    with workbench.device.start(prepared.link().executable) as runner:
+        return prepared.bound[0].run(runner, inputs)
 
 
 def read_inputs(path: Path) -> dict[str, Array]:
-    """Read float32 arrays by name from an .npz file; nothing in it is unpickled.
+    """Read arrays by name from an .npz file; nothing in it is unpickled.
 
     Raises:
         ValueError: not an .npz file of plain arrays.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {name: np.asarray(archive[name], np.float32) for name in archive.files}
+            return {name: np.asarray(archive[name]) for name in archive.files}
     except (OSError, ValueError, zipfile.BadZipFile, AttributeError, TypeError) as error:
         raise ValueError(f"inputs must be an .npz file of arrays, got {path}: {error}") from error
 

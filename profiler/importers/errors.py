@@ -21,3 +21,7 @@ class QuantizedModelError(ModelImportError):
 
 class UnsupportedOperatorError(ModelImportError):
     """The model holds operators that cannot be converted: replace them before the export."""
+
+
+class ImportCrashedError(ModelImportError):
+    """The compiler died of the model: export it in a simpler form."""

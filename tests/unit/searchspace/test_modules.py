@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from searchspace.space import load_space
-from searchspace.spaces.calibrate import example_inputs
+from searchspace.spaces.images import example_inputs
 
 from .network_interpreter import run_network
 

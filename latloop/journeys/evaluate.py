@@ -14,10 +14,10 @@ from costmodel.evaluate import evaluate as judge
 from latloop.journeys.fit import NETWORK_PURPOSES, fit_rows, training_data
 from latloop.workbench import Workbench
 from profiler.bench import StageProgress, quiet
-from profiler.runtime import time_networks
 from profiler.measure import WHOLE_PLAN
 from profiler.measurement import NetworkLatency
 from profiler.network import Network
+from profiler.runtime import time_networks
 from searchspace.space import SearchSpace
 
 #: Visits to each network: the truth must be steadier than the predictions that it judges.

@@ -29,7 +29,7 @@ def read_traits(function: tvm.tirx.PrimFunc) -> LoopTraits | None:
         sch = s_tir.Schedule(function)
         inline(sch)
         blocks = [_read_block(sch, block) for block in blocks_of(sch)]
-    except (tvm.TVMError, ValueError, TypeError, AttributeError):
+    except (RuntimeError, ValueError, TypeError, AttributeError):
         return None
     if not blocks:
         return None

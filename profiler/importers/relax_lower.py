@@ -16,6 +16,7 @@ from profiler.generic import GenericBody, TensorType
 from profiler.importers.errors import UnsupportedOperatorError
 from profiler.importers.graph import Graph, Node
 from profiler.importers.imported import ImportedModel
+from profiler.importers.in_place import find_in_place
 from profiler.importers.loop_traits import read_traits
 from profiler.importers.relax_emit import PACKED
 from profiler.network import Call, Network
@@ -179,6 +180,7 @@ class _Reader:
         body = GenericBody(
             short or "loops", tuple(types[:n_moving]), tuple(types[n_moving:n]), tuple(types[n:]),
             _flops(plain), digest, read_traits(plain),
+            find_in_place(plain, n_moving, len(types) - n),
         )  # fmt: skip
         return body, order
 
@@ -222,5 +224,5 @@ def _parameter_type(parameter: Any) -> TensorType:
 def _flops(function: Any) -> int:
     try:
         return int(estimate_tir_flops(tvm.IRModule({"main": function})))
-    except (tvm.TVMError, ValueError, TypeError):
+    except (RuntimeError, ValueError, TypeError):
         return 0

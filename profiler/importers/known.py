@@ -116,6 +116,8 @@ def fold_constants(graph: Graph) -> None:
     graph.nodes = kept
 
 
+#: No activation of our operators, but `hard_sigmoid` of six times as much less three.
+UNIT_CLIP: Final = "unit_clip"
 #: Activations of our operators' epilogues, over the points at which they are told apart.
 _POINTS: Final = np.concatenate([np.linspace(-12, 12, 193), [-80.0, 80.0]]).astype(np.float32)
 _ACTIVATIONS: Final[dict[str, Callable[[Array], Array]]] = {
@@ -125,6 +127,7 @@ _ACTIVATIONS: Final[dict[str, Callable[[Array], Array]]] = {
     "hard_swish": lambda x: x * np.clip(x + 3, 0, 6) / 6,
     "swish": lambda x: x * _sigmoid(x),
     "sigmoid": _sigmoid,
+    UNIT_CLIP: lambda x: np.clip(x, 0, 1),
 }
 _MOST_NODES: Final = 8
 

@@ -16,15 +16,13 @@ from numpy.typing import NDArray
 
 from profiler.generic import TensorType
 from profiler.importers.graph import Graph, Node, Value, constant
-from profiler.importers.known import find_activation
+from profiler.importers.known import UNIT_CLIP, find_activation
 from profiler.operator import Operator, as_image
 
 Array = NDArray[Any]
 
 #: Name of a node that holds an `Operator` under `operator` and its weights under `weights`.
 OURS: Final = "@latloop"
-#: What a convolution in groups is called until it is lowered: no operator of ours computes it.
-GROUPED: Final = "grouped"
 _SCALES: Final = {"add": 1, "subtract": 1, "multiply": 0, "divide": 0}
 
 
@@ -69,22 +67,21 @@ def match_operators(graph: Graph) -> None:
         outputs = set(graph.outputs)
         if found.kernel is not None:
             _absorb_channels(found, readers, outputs)
-        if found.kind not in {"add", GROUPED}:
+        if found.kind != "add":
             _absorb_residual(found, readers, outputs)
-        if found.kind != GROUPED:
-            _absorb_activation(found, readers, outputs)
+        _absorb_activation(found, readers, outputs)
         replaced.update(id(each) for each in found.nodes)
         _replace(graph, found)
 
 
 def _replace(graph: Graph, found: _Found) -> None:
-    nodes = _grouped_nodes(found) if found.kind == GROUPED else [_own_node(found)]
+    node = _own_node(found)
     last = found.nodes[-1]
     gone = {id(each) for each in found.nodes}
     kept: list[Node] = []
     for each in graph.nodes:
         if each is last:
-            kept += nodes
+            kept.append(node)
         elif id(each) not in gone:
             kept.append(each)
     graph.nodes = kept
@@ -100,22 +97,6 @@ def _own_node(found: _Found) -> Node:
             epilogue.insert(0, "bias")
     operator = Operator(found.kind, **found.fields, epilogue=tuple(epilogue))  # type: ignore[arg-type]
     return Node(OURS, found.inputs, [found.output], {"operator": operator, "weights": weights})
-
-
-def _grouped_nodes(found: _Found) -> list[Node]:
-    """A convolution in groups with its factors in the weights, and its terms behind it."""
-    first = found.nodes[0]
-    assert found.kernel is not None
-    weight = constant(np.ascontiguousarray(np.moveaxis(found.kernel, -1, 0)))
-    inputs = [found.inputs[0], weight]
-    if found.bias is None:
-        return [Node(first.op, inputs, [found.output], first.attributes, first.origin)]
-    made = Value(found.output.type)
-    term = _constant(found.bias, [1, -1] + [1] * (len(made.shape) - 2), found.output)
-    return [
-        Node(first.op, inputs, [made], first.attributes, first.origin),
-        Node("add", [made, term], [found.output]),
-    ]
 
 
 def _absorb_channels(found: _Found, readers: dict[Value, list[Node]], outputs: set[Value]) -> None:
@@ -179,9 +160,18 @@ def _absorb_activation(
     if found.output in outputs:
         return
     activation = find_activation(found.output, readers, outputs)
-    if activation is not None:
-        found.epilogue.append(activation[0])
-        found.nodes.extend(activation[1])
+    if activation is None:
+        return
+    name, nodes = activation
+    if name == UNIT_CLIP:
+        if found.kernel is None or found.epilogue:
+            return
+        bias = 0.0 if found.bias is None else found.bias
+        found.kernel = np.asarray(found.kernel * 6, np.float32)
+        found.bias = np.full(found.kernel.shape[-1], bias * 6 - 3, np.float32)
+        name = "hard_sigmoid"
+    found.epilogue.append(name)
+    found.nodes.extend(nodes)
 
 
 def _only_reader(
@@ -223,13 +213,10 @@ def _match_convolution(node: Node) -> _Found | None:
         "padding": tuple(padding),
         "dilation": tuple(dilation),
     }
-    if groups == 1:
-        return _Found("conv2d", fields, [x], [node], kernel.transpose(2, 3, 1, 0))
-    if groups == c == kernel.shape[0]:
+    if groups == c == kernel.shape[0] and groups > 1:
         return _Found("depthwise_conv2d", fields, [x], [node], kernel[:, 0].transpose(1, 2, 0))
-    if one:
-        return None
-    return _Found(GROUPED, {}, [x], [node], np.moveaxis(kernel, 0, -1))
+    fields["groups"] = groups
+    return _Found("conv2d", fields, [x], [node], kernel.transpose(2, 3, 1, 0))
 
 
 def _match_product(node: Node) -> _Found | None:

@@ -55,7 +55,9 @@ def parse_equation(equation: str, ranks: list[int]) -> tuple[list[str], str]:
         result = "".join(names[:n_most] + [n for n in once if n not in names[:n_most]])
     for term in (*full, result):
         if len(set(term)) < len(term):
-            raise ValueError(f"Einsum {equation!r} with a letter twice in one term cannot be imported")
+            raise ValueError(
+                f"Einsum {equation!r} with a letter twice in one term cannot be imported"
+            )
     return full, result
 
 

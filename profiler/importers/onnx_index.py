@@ -22,13 +22,13 @@ class Gather(Converter):
         places = known(indices)
         if places is None:
             extent = const(shape[axis], dtype_of(indices))
-            return relax.op.take(data, _from_start(bb, indices, extent), axis)
+            return relax.op.take(data, _from_start(bb, indices, extent), axis, "clip")
         places = np.where(places < 0, places + shape[axis], places)
         if places.size and (places.min() < 0 or places.max() >= shape[axis]):
             raise ValueError(f"Gather reads index {places.max()} of an axis of {shape[axis]}")
         steps = np.diff(places.reshape(-1))
         if places.ndim > 1 or places.size == 0 or (steps.size and len({1, *steps}) > 1):
-            return relax.op.take(data, const(places, "int64"), axis)
+            return relax.op.take(data, const(places, "int64"), axis, "clip")
         first = int(places.reshape(-1)[0])
         part = relax.op.strided_slice(data, [axis], [first], [first + places.size])
         return part if places.ndim else relax.op.squeeze(bb.normalize(part), [axis])

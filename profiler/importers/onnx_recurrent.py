@@ -60,7 +60,7 @@ class _Layer:
         return self.bb.normalize(relax.op.strided_slice(gates, [1], [begin], [begin + hidden]))
 
 
-# https://onnx.ai/onnx/operators/onnx__LSTM.html and onnx__GRU, onnx__RNN: equations, default f, g, h
+# Equations: https://onnx.ai/onnx/operators/onnx__LSTM.html, onnx__GRU.html, onnx__RNN.html
 
 
 def _lstm_step(layer: _Layer, position: int, state: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -258,8 +258,6 @@ def _first_state(
         if given is None:
             states.append(const(np.zeros((shape_of(x)[1], hidden)), "float32"))
             continue
-        part = relax.op.strided_slice(
-            _moved(bb, given, is_batch_first), [0], [place], [place + 1]
-        )
+        part = relax.op.strided_slice(_moved(bb, given, is_batch_first), [0], [place], [place + 1])
         states.append(bb.normalize(relax.op.squeeze(bb.normalize(part), [0])))
     return tuple(states)

@@ -14,7 +14,7 @@ from tvm import relax
 from tvm.relax.frontend.onnx import from_onnx
 
 from profiler.importers.errors import ModelImportError, UnsupportedOperatorError
-from profiler.importers.onnx_converters import convertible, converters
+from profiler.importers.onnx_converters import converters, convertible
 
 
 def to_relax(model: onnx.ModelProto, path: Path) -> tvm.IRModule:

@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm import relax
 
-from profiler.importers.onnx_tensors import Converter, const, dtype_of, known_or_refuse, shape_of
+from profiler.importers.onnx_tensors import (
+    Converter,
+    const,
+    dtype_of,
+    known_or_refuse,
+    shape_of,
+    text,
+)
 
 Floats = NDArray[np.float32]
 Places = NDArray[np.int64]
@@ -114,16 +121,17 @@ class Resize(Converter):
     def _impl_v10(cls, bb: Any, inputs: Any, attr: Any, _params: Any) -> Any:
         rule = ResizeRule(_mode(attr), "asymmetric", "simple")
         scales = known_or_refuse(inputs[1], "Resize's scales")
-        return _resize(bb, inputs[0], rule, dict(enumerate(map(float, scales))), {})
+        return resize(bb, inputs[0], rule, dict(enumerate(map(float, scales))), {})
 
     @classmethod
     def _impl_v11(cls, bb: Any, inputs: Any, attr: Any, _params: Any) -> Any:
-        if attr.get("antialias", 0) or _text(attr, "keep_aspect_ratio_policy", "stretch") != "stretch":
+        policy = text(attr, "keep_aspect_ratio_policy", "stretch")
+        if attr.get("antialias", 0) or policy != "stretch":
             raise ValueError("Resize with antialias or keep_aspect_ratio_policy cannot be imported")
         rule = ResizeRule(
             _mode(attr),
-            _text(attr, "coordinate_transformation_mode", "half_pixel"),
-            _text(attr, "nearest_mode", "round_prefer_floor"),
+            text(attr, "coordinate_transformation_mode", "half_pixel"),
+            text(attr, "nearest_mode", "round_prefer_floor"),
             float(attr.get("cubic_coeff_a", -0.75)),
             bool(attr.get("exclude_outside", 0)),
         )
@@ -133,9 +141,9 @@ class Resize(Converter):
             wanted = [int(n) for n in known_or_refuse(inputs[3], "Resize's sizes")]
             sizes = dict(zip(axes, wanted, strict=True))
             scales = {axis: size / shape[axis] for axis, size in sizes.items()}
-            return _resize(bb, inputs[0], rule, scales, sizes)
+            return resize(bb, inputs[0], rule, scales, sizes)
         factors = [float(n) for n in known_or_refuse(inputs[2], "Resize's scales")]
-        return _resize(bb, inputs[0], rule, dict(zip(axes, factors, strict=True)), {})
+        return resize(bb, inputs[0], rule, dict(zip(axes, factors, strict=True)), {})
 
 
 class Upsample(Converter):
@@ -144,27 +152,29 @@ class Upsample(Converter):
     @classmethod
     def _impl_v7(cls, bb: Any, inputs: Any, attr: Any, _params: Any) -> Any:
         rule = ResizeRule(_mode(attr), "asymmetric", "simple")
-        return _resize(bb, inputs[0], rule, dict(enumerate(attr["scales"])), {})
+        return resize(bb, inputs[0], rule, dict(enumerate(attr["scales"])), {})
 
     @classmethod
     def _impl_v9(cls, bb: Any, inputs: Any, attr: Any, params: Any) -> Any:
         return Resize._impl_v10(bb, inputs, attr, params)
 
 
-def _text(attr: Any, name: str, default: str) -> str:
-    value = attr.get(name, default)
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
 def _mode(attr: Any) -> str:
-    mode = _text(attr, "mode", "nearest")
+    mode = text(attr, "mode", "nearest")
     return {"bilinear": "linear"}.get(mode, mode)
 
 
-def _resize(
+def resize(
     bb: Any, x: Any, rule: ResizeRule, scales: dict[int, float], sizes: dict[int, int]
 ) -> Any:
-    """Resize some axes, each by its factor, to stated sizes where there are any."""
+    """Resize some axes, each by its factor, to stated sizes where there are any.
+
+    Args:
+        bb: Where the operations are written.
+        x: A tensor.
+        rule: How outputs are taken from inputs.
+        scales, sizes: Factor of each axis, and its new extent, by axis.
+    """
     shape = shape_of(x)
     for axis, scale in scales.items():
         # In float32: 0.6 in the file is a little more than 0.6.
@@ -175,7 +185,7 @@ def _resize(
         column = [wanted if each == axis else 1 for each in range(len(shape))]
         total = None
         for place, weight in zip(places, weights, strict=True):
-            part = bb.normalize(relax.op.take(x, const(place, "int64"), axis))
+            part = bb.normalize(relax.op.take(x, const(place, "int64"), axis, "clip"))
             if len(places) > 1:
                 factor = const(weight.reshape(column), dtype_of(x))
                 part = bb.normalize(relax.op.multiply(part, factor))

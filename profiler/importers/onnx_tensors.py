@@ -59,3 +59,9 @@ def known_or_refuse(tensor: Any, what: str) -> NDArray[Any]:
 def const(array: Any, dtype: str) -> Any:
     """A constant expression."""
     return relax.const(np.asarray(array, dtype), dtype)
+
+
+def text(attr: Any, name: str, default: str) -> str:
+    """An attribute that is a text."""
+    value = attr.get(name, default)
+    return value.decode() if isinstance(value, bytes) else str(value)

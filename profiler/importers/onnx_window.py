@@ -16,6 +16,7 @@ from profiler.importers.onnx_tensors import (
     known,
     known_or_refuse,
     shape_of,
+    text,
 )
 
 _PAD_MODES: Final = {
@@ -54,24 +55,19 @@ def _window(attr: Any, image: tuple[int, ...], kernel: list[int]) -> _Window:
     strides = list(attr.get("strides", [1] * rank))
     dilations = list(attr.get("dilations", [1] * rank))
     pads = list(attr.get("pads", [0] * 2 * rank))
-    mode = _text(attr, "auto_pad", "NOTSET")
+    mode = text(attr, "auto_pad", "NOTSET")
     if mode == "VALID":
         pads = [0] * 2 * rank
     if not mode.startswith("SAME"):
         return _Window(kernel, strides, dilations, pads[:rank], pads[rank:])
     before, after = [], []
     for size, k, stride, dilation in zip(image, kernel, strides, dilations, strict=True):
-        # https://onnx.ai/onnx/operators/onnx__Conv.html: as many windows as size / stride, rounded up
+        # https://onnx.ai/onnx/operators/onnx__Conv.html: size / stride windows, rounded up
         total = max((-(-size // stride) - 1) * stride + dilation * (k - 1) + 1 - size, 0)
         small, large = total // 2, total - total // 2
         before.append(large if mode == "SAME_LOWER" else small)
         after.append(small if mode == "SAME_LOWER" else large)
     return _Window(kernel, strides, dilations, before, after)
-
-
-def _text(attr: Any, name: str, default: str) -> str:
-    value = attr.get(name, default)
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _widened(numbers: list[int]) -> list[int]:
@@ -132,7 +128,7 @@ def _transposed_window(
     """The window of a transposed convolution; `output_shape` and `auto_pad` decide its padding."""
     rank = len(kernel)
     plain = _window({**attr, "auto_pad": "NOTSET"}, image, kernel)
-    mode = _text(attr, "auto_pad", "NOTSET")
+    mode = text(attr, "auto_pad", "NOTSET")
     wanted = list(attr.get("output_shape", []))[-rank:]
     if not wanted and mode.startswith("SAME"):
         wanted = [size * stride for size, stride in zip(image, plain.strides, strict=True)]
@@ -232,7 +228,7 @@ class Pad(Converter):
     @classmethod
     def _impl_v2(cls, bb: Any, inputs: Any, attr: Any, _params: Any) -> Any:
         pads = list(attr["pads"])
-        return _pad(bb, inputs[0], pads, attr.get("value", 0.0), _text(attr, "mode", "constant"))
+        return _pad(bb, inputs[0], pads, attr.get("value", 0.0), text(attr, "mode", "constant"))
 
     @classmethod
     def _impl_v11(cls, bb: Any, inputs: Any, attr: Any, _params: Any) -> Any:
@@ -245,7 +241,7 @@ class Pad(Converter):
         for place, axis in enumerate(range(rank) if axes is None else axes):
             pads[axis % rank] = given[place]
             pads[rank + axis % rank] = given[len(given) // 2 + place]
-        return _pad(bb, x, pads, value, _text(attr, "mode", "constant"))
+        return _pad(bb, x, pads, value, text(attr, "mode", "constant"))
 
 
 def _pad(bb: Any, x: Any, pads: list[int], value: float, mode: str) -> Any:

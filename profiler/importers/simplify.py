@@ -1,4 +1,4 @@
-"""What stands before a convolution or a product and can be part of it."""
+"""What can be written in a simpler way, or be part of the convolution or product behind it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,36 @@ _CONVOLUTIONS: Final = frozenset({"nn.conv1d", "nn.conv2d"})
 _LAYOUTS: Final = frozenset({"NCW", "NCHW"})
 
 
+def simplify_powers(graph: Graph) -> None:
+    """Write powers that are products or roots as such: a general power is slow."""
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        exponent = node.inputs[1].array if node.op == "power" else None
+        power = None if exponent is None or exponent.size != 1 else float(exponent.reshape(()))
+        if power is None:
+            nodes.append(node)
+            continue
+        base = node.inputs[0]
+        if base.shape != node.output.shape or base.type != node.output.type:
+            power = None
+        if power == 2.0:
+            nodes.append(Node("multiply", [base, base], node.outputs))
+        elif power == 3.0:
+            square = Value(base.type)
+            nodes.append(Node("multiply", [base, base], [square]))
+            nodes.append(Node("multiply", [square, base], node.outputs))
+        elif power == 0.5 and base.type.dtype == "float32":
+            nodes.append(Node("sqrt", [base], node.outputs))
+        else:
+            nodes.append(node)
+    graph.nodes = nodes
+
+
 def absorb_padding(graph: Graph) -> None:
     """Let convolutions pad with zeros themselves where the model does it before them."""
     readers, makers = graph.readers(), graph.makers()
     for node in graph.nodes:
-        if node.op not in _CONVOLUTIONS or node.attributes["data_layout"] not in _LAYOUTS:
-            continue
-        if node.inputs[1].array is None:
+        if node.op == "matmul" or not _takes_channels(node):
             continue
         pad = makers.get(node.inputs[0])
         if pad is None or pad.op != "nn.pad" or not _is_private(pad.output, readers, graph):
@@ -70,6 +93,18 @@ def absorb_channels_before(graph: Graph) -> None:
     graph.drop_unread()
 
 
+def _takes_channels(node: Node) -> bool:
+    """Whether a node multiplies channels by weights that are known."""
+    if node.op != "matmul" and node.op not in _CONVOLUTIONS:
+        return False
+    weight = node.inputs[1]
+    if weight.array is None or weight.type.dtype != "float32":
+        return False
+    if node.op == "matmul":
+        return weight.array.ndim == 2
+    return node.attributes["data_layout"] in _LAYOUTS
+
+
 def _is_private(value: Value, readers: dict[Value, list[Node]], graph: Graph) -> bool:
     return len(readers.get(value, ())) == 1 and value not in graph.outputs
 
@@ -79,17 +114,13 @@ def _step_before(
 ) -> tuple[Node, Array] | None:
     """The factor or term that is all that makes a node's input, with its numbers by channel."""
     is_product = node.op == "matmul"
-    if not is_product and node.op not in _CONVOLUTIONS:
+    if not _takes_channels(node):
         return None
-    x, weight = node.inputs
+    x = node.inputs[0]
     maker = makers.get(x)
-    if maker is None or weight.array is None or not _is_private(x, readers, graph):
+    if maker is None or not _is_private(x, readers, graph):
         return None
     if maker.op not in {"add", "multiply"} or any(v.type.dtype != "float32" for v in maker.inputs):
-        return None
-    if is_product and weight.array.ndim != 2:
-        return None
-    if not is_product and node.attributes["data_layout"] not in _LAYOUTS:
         return None
     if maker.op == "add" and not is_product and any(node.attributes["padding"]):
         return None

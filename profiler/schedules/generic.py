@@ -33,12 +33,21 @@ def generic_candidates(operator: Operator, target: Target) -> tuple[Schedule, ..
 
 
 def apply(schedule: Schedule, sch: s_tir.Schedule, target: Target) -> None:
-    """Lay out every block of a function."""
+    """Lay out every block of a function; one without blocks stays as the front end wrote it."""
+    if not has_blocks(sch):
+        return
     inline(sch)
     if not schedule["vectors"]:
         return
     for block in blocks_of(sch):
         _lay_out(sch, block, schedule, target.lanes)
+
+
+def has_blocks(sch: s_tir.Schedule) -> bool:
+    """Whether a function is made of blocks; scatters are written as plain loops."""
+    from tvm import s_tir  # noqa: PLC0415  # seconds of import, in the compiler's process alone
+
+    return isinstance(sch.mod["main"].body, s_tir.SBlockRealize)
 
 
 def blocks_of(sch: s_tir.Schedule) -> list[Any]:

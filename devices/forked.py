@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from devices.device import Failure
+from devices.errors import DeviceError
 
 _READ_BYTES: Final = 1 << 20
 _PR_SET_PDEATHSIG: Final = 1
@@ -21,7 +22,7 @@ _PR_SET_PDEATHSIG: Final = 1
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
-class HostGoneError(Exception):
+class HostGoneError(DeviceError):
     """Nobody reads answers any more: stop."""
 
 

@@ -23,7 +23,7 @@ from devices.blocks import Blocks, Stopwatch, count_preemptions, measure_tick_ns
 from devices.conditions import read_conditions
 from devices.device import Failure, Workload
 from devices.errors import DeviceError, ProtocolError
-from devices.forked import HostGoneError, run_forked
+from devices.forked import run_forked
 from devices.messages import Message
 from devices.ort import read_model_list
 from devices.ort_visit import MODEL_ERRORS, BoundModel, bind_model
@@ -55,8 +55,7 @@ def serve(stream: PipeStream, board: Board) -> None:
     """Answer requests until the host asks to stop or is gone.
 
     Raises:
-        DeviceError: the host's bytes make no sense.
-        HostGoneError: the host is gone.
+        DeviceError: the host is gone in the middle of a request, or its bytes make no sense.
     """
     while _waits(stream.read_fd):
         frame = read_frame(stream, _FRAME_TIMEOUT_S)
@@ -199,7 +198,7 @@ def main() -> None:
     gc.freeze()  # children must not copy pages because the collector marks what is on them
     try:
         serve(stream, board)
-    except (HostGoneError, DeviceError) as error:
+    except DeviceError as error:
         raise SystemExit(str(error) or None) from None
 
 

@@ -296,8 +296,8 @@ def test_no_room_for_an_executable_is_trouble_with_a_way_out(
         return {}
 
     said = subprocess.CompletedProcess((), 1, b"", ZIG_WITHOUT_SPACE)
-    monkeypatch.setattr("profiler.bench.build_kernels", build)
-    monkeypatch.setattr("profiler.bench.object_files", place)
+    monkeypatch.setattr("profiler.runtimes.own.build_kernels", build)
+    monkeypatch.setattr("profiler.runtimes.own.object_files", place)
     monkeypatch.setattr("profiler.link.subprocess.run", lambda *_, **__: said)
     ended = latloop("device", "check", "local")
     folder = str(tmp_path / "home" / "cache" / "link")

@@ -13,10 +13,11 @@ from profiler.importers.match import (
     decompose_batch_norm,
     match_operators,
 )
+from profiler.importers.parts import split_products
 from profiler.importers.relax_emit import Emitter
 from profiler.importers.relax_lower import lower_graph
 from profiler.importers.relax_read import read_relax
-from profiler.importers.simplify import absorb_channels_before, absorb_padding
+from profiler.importers.simplify import absorb_channels_before, absorb_padding, simplify_powers
 from profiler.importers.transposed import decompose_transposed
 
 
@@ -41,7 +42,9 @@ def lower_relax(
     decompose_average_pool(graph)
     # A factor and a term may have met constants.
     fold_constants(graph)
+    simplify_powers(graph)
     absorb_padding(graph)
+    split_products(graph)
     absorb_channels_before(graph)
     decompose_transposed(graph)
     match_operators(graph)

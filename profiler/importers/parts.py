@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from profiler.generic import TensorType
 from profiler.importers.graph import Graph, Node, Value, constant
+from profiler.importers.known import is_elementwise
 from profiler.importers.order import Shape, reshape_groups
 
 Indices = NDArray[np.int32]
@@ -31,22 +32,21 @@ class _Source:
     Attributes:
         maker: The node.
         axis: Where its output has the channels.
-        term: The node that adds a number for each channel, or None.
+        steps: What is done next to each number by itself or by its channel: terms, activations.
         views: Reshapes and transposes behind it, each the only reader of what is before it.
         cuts: The nodes that cut it: one split, or slices.
     """
 
     maker: Node
     axis: int
-    term: Node | None
+    steps: list[Node]
     views: list[Node]
     cuts: list[Node]
 
     @property
     def nodes(self) -> list[Node]:
         """All that is replaced."""
-        term = [] if self.term is None else [self.term]
-        return [self.maker, *term, *self.views, *self.cuts]
+        return [self.maker, *self.steps, *self.views, *self.cuts]
 
 
 def split_products(graph: Graph) -> None:
@@ -69,16 +69,16 @@ def _find(maker: Node, graph: Graph) -> _Source | None:
     if axis is None:
         return None
     readers, outputs = graph.readers(), set(graph.outputs)
-    value, term, views = maker.output, None, list[Node]()
+    value, steps, views = maker.output, list[Node](), list[Node]()
     while value not in outputs:
         nodes = readers.get(value, [])
         if nodes and all(_is_cut(node) for node in nodes):
-            return _Source(maker, axis, term, views, list(dict.fromkeys(nodes)))
+            return _Source(maker, axis, steps, views, list(dict.fromkeys(nodes)))
         if len(nodes) != 1:
             return None
         (node,) = nodes
-        if term is None and not views and _is_term(node, maker, axis):
-            term = node
+        if not views and _is_step(node, value, axis):
+            steps.append(node)
         elif node.op in _RESHAPES or node.op == "permute_dims":
             views.append(node)
         else:
@@ -112,14 +112,15 @@ def _is_cut(node: Node) -> bool:
     return len(axes) == 1 and list(strides) == [1]
 
 
-def _is_term(node: Node, maker: Node, axis: int) -> bool:
-    if node.op != "add" or node.output.shape != maker.output.shape:
+def _is_step(node: Node, value: Value, axis: int) -> bool:
+    if not is_elementwise(node) or node.output.type != value.type:
         return False
-    other = next((v for v in node.inputs if v is not maker.output), None)
-    if other is None or other.array is None:
-        return False
-    return _aligned(other, len(maker.output.shape)).shape == tuple(
-        extent if place == axis else 1 for place, extent in enumerate(maker.output.shape)
+    by_channel = tuple(e if place == axis else 1 for place, e in enumerate(value.shape))
+    return all(
+        other.array is not None
+        and (other.array.size == 1 or _aligned(other, len(by_channel)).shape == by_channel)
+        for other in node.inputs
+        if other is not value
     )
 
 
@@ -193,16 +194,20 @@ def _made(source: _Source, chosen: Indices, result: Value) -> list[Node]:
     weight = maker.inputs[1].array
     assert weight is not None
     kernel = constant(np.take(weight, chosen, axis=1 if maker.op == "matmul" else 0))
-    inputs = [maker.inputs[0], kernel]
-    if source.term is None:
-        return [Node(maker.op, inputs, [result], maker.attributes, maker.origin)]
-    product = Value(result.type)
-    other = next(v for v in source.term.inputs if v is not maker.output)
-    term = constant(np.take(_aligned(other, len(result.shape)), chosen, axis=source.axis))
-    return [
-        Node(maker.op, inputs, [product], maker.attributes, maker.origin),
-        Node("add", [product, term], [result]),
-    ]
+    values = [Value(result.type) for _ in source.steps] + [result]
+    nodes = [Node(maker.op, [maker.inputs[0], kernel], values[:1], maker.attributes, maker.origin)]
+    for step, before, after in zip(source.steps, values, values[1:], strict=False):
+        inputs = []
+        for other in step.inputs:
+            if other.array is None:
+                inputs.append(before)
+            elif other.array.size == 1:
+                inputs.append(other)
+            else:
+                channels = np.take(_aligned(other, len(result.shape)), chosen, axis=source.axis)
+                inputs.append(constant(channels))
+        nodes.append(Node(step.op, inputs, [after], step.attributes, step.origin))
+    return nodes
 
 
 def _shapes(source: _Source, axis: int, extent: int) -> list[Shape] | None:

@@ -27,6 +27,8 @@ from profiler.importers.order import (
     stored_shape,
     transposed,
 )
+from profiler.importers.relax_product import left_order, product
+from profiler.importers.resize import resize_tables, resized, rule_of
 
 NHWC: Final[Order] = (0, 2, 3, 1)
 #: Prefix of the packed functions that stand for Latloop's operators.
@@ -92,6 +94,8 @@ class Emitter:
             "strided_slice": self._slice,
             "nn.layer_norm": self._layer_norm,
             "nn.pad": self._pad,
+            "matmul": self._product,
+            "image.resize2d": self._resize,
             "take": self._take,
             "broadcast_to": self._broadcast,
             "argmax": self._place_of_largest,
@@ -107,13 +111,14 @@ class Emitter:
         """A value where it lies."""
         if value not in self._stored:
             assert value.array is not None
-            self._stored[value] = relax.const(value.array), identity(len(value.shape))
+            known = relax.const(value.array, value.type.dtype)
+            self._stored[value] = known, identity(len(value.shape))
         return self._stored[value]
 
     def _as(self, value: Value, order: Order) -> Any:
         """A value with its axes in an order; moved once for all who ask."""
         if value.array is not None:
-            return relax.const(np.ascontiguousarray(value.array.transpose(order)))
+            return relax.const(np.ascontiguousarray(value.array.transpose(order)), value.type.dtype)
         variable, found = self._get(value)
         if found == order:
             return variable
@@ -193,12 +198,12 @@ class Emitter:
     def _broadcastable(self, value: Value, order: Order, rank: int) -> Any:
         """A value whose axes line up with an order of the output's axes."""
         if value.array is not None and value.array.size == 1:
-            return relax.const(value.array.reshape(()))
+            return relax.const(value.array.reshape(()), value.type.dtype)
         missing = rank - len(value.shape)
         shape = (1,) * missing + value.shape
         if value.array is not None:
             moved = value.array.reshape(shape).transpose(order)
-            return relax.const(np.ascontiguousarray(moved))
+            return relax.const(np.ascontiguousarray(moved), value.type.dtype)
         if not missing:
             return self._as(value, order)
         variable, found = self._get(value)
@@ -244,6 +249,43 @@ class Emitter:
             node.output, relax.op.nn.layer_norm(variable, *parameters, places, epsilon), order
         )
 
+    def _product(self, node: Node) -> None:
+        """Only a right factor whose columns do not lie side by side is moved."""
+        left, right = node.inputs
+        out, rank = node.output, len(right.shape)
+        if min(rank, len(left.shape)) < 2 or out.type.dtype != "float32":
+            self._as_it_came(node)
+            return
+        variable, order = self._get(left)
+        columns_last = (*(a for a in self._get(right)[1] if a != rank - 1), rank - 1)
+        made_order = left_order(len(left.shape), order, len(out.shape))
+        orders = order, columns_last, made_order
+        moved = self._as(right, columns_last)
+        self._stored[out] = (
+            self._block.emit_te(product, variable, moved, orders, out.shape,
+                                primfunc_name_hint="matmul"),
+            made_order,
+        )  # fmt: skip
+
+    def _resize(self, node: Node) -> None:
+        value, out = node.inputs[0], node.output
+        variable, order = self._get(value)
+        rule = rule_of(node.origin.attrs)
+        tables = [
+            resize_tables(rule, size, wanted, wanted / size)
+            for size, wanted in zip(value.shape[2:], out.shape[2:], strict=True)
+        ]
+        is_weighted = any(len(weights) > 1 for _, weights in tables)
+        made = self._block.emit_te(
+            resized,
+            variable,
+            (order.index(2), order.index(3)),
+            [relax.const(places.astype(np.int32)) for places, _ in tables],
+            [relax.const(weights) for _, weights in tables] if is_weighted else [],
+            primfunc_name_hint="resize",
+        )
+        self._stored[out] = made, order
+
     def _concat(self, node: Node) -> None:
         rank = len(node.output.shape)
         axis = (node.attributes.get("axis") or 0) % rank
@@ -286,7 +328,8 @@ class Emitter:
             return
         variable, order = self._get(value)
         place = order.index(axis % len(order))
-        self._keep(node.output, relax.op.take(variable, self._as(indices, (0,)), place), order)
+        made = relax.op.take(variable, self._as(indices, (0,)), place, "clip")
+        self._keep(node.output, made, order)
 
     def _broadcast(self, node: Node) -> None:
         value, shape = node.inputs[0], node.output.shape

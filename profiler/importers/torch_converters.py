@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -11,10 +12,13 @@ import numpy as np
 import torch
 from tvm import relax
 
+from profiler.importers.resize import ResizeRule, resize
 from profiler.importers.torch_fold import CONSTANT, constant_of
 
 #: What stands for minus infinity in a mask: its exponential is 0, and no number minus it is NaN.
 _NEVER: Final = -1e30
+#: Beyond it a running sum as a product costs more than the sum is worth.
+_LONGEST_SUM: Final = 1024
 
 
 def converters(importer: Any) -> dict[str, Callable[[torch.fx.Node], Any]]:
@@ -23,16 +27,20 @@ def converters(importer: Any) -> dict[str, Callable[[torch.fx.Node], Any]]:
         CONSTANT: _constant,
         "_fused_rms_norm.default": _rms_norm,
         "_unsafe_index.Tensor": lambda importer, node: importer._index_tensor(node),
+        "amax.default": partial(_extreme, relax.op.max),
+        "amin.default": partial(_extreme, relax.op.min),
+        "cumsum.default": _running_sum,
         "div.Tensor_mode": _rounded_division,
         "expand.default": _expand,
         "linear.default": _linear,
+        "max.dim": partial(_extreme_along, relax.op.max, relax.op.argmax),
+        "min.dim": partial(_extreme_along, relax.op.min, relax.op.argmin),
         "native_group_norm.default": _group_norm,
-        "pow.Tensor_Scalar": _power,
+        "rms_norm.default": _rms_norm,
         "scaled_dot_product_attention.default": _attention,
         "select.int": _select,
-        "upsample_bilinear2d.vec": _bilinear,
-        "upsample_nearest2d.vec": _nearest,
     }
+    table |= {name: partial(_resize, rule) for name, rule in _RESIZES.items()}
     return {name: partial(convert, importer) for name, convert in table.items()}
 
 
@@ -119,6 +127,35 @@ def _group_norm(importer: Any, node: torch.fx.Node) -> Any:
     )
 
 
+def _extreme(op: Callable[..., Any], importer: Any, node: torch.fx.Node) -> Any:
+    x, axes, keepdim = _arguments(importer, node, None, (), False)
+    return importer.block_builder.emit(op(x, list(axes) or None, keepdim))
+
+
+def _extreme_along(
+    op: Callable[..., Any], place_op: Callable[..., Any], importer: Any, node: torch.fx.Node
+) -> Any:
+    """Values and places, without sorting."""
+    x, axis, keepdim = _arguments(importer, node, None, None, False)
+    values = importer.block_builder.emit(op(x, axis, keepdim))
+    places = importer.block_builder.emit(place_op(x, axis, keepdim))
+    return importer.block_builder.emit(relax.Tuple([values, places]))
+
+
+def _running_sum(importer: Any, node: torch.fx.Node) -> Any:
+    """A product with ones on and above the diagonal, along the last axis."""
+    x, axis = importer.retrieve_args(node)
+    extents = [int(extent) for extent in x.ty.shape.values]
+    axis %= len(extents)
+    if str(x.ty.dtype) != "float32" or extents[axis] > _LONGEST_SUM:
+        raise ValueError(f"sums run over at most {_LONGEST_SUM} numbers of float32")
+    axes = [*(a for a in range(len(extents)) if a != axis), axis]
+    ones = relax.const(np.triu(np.ones((extents[axis],) * 2, np.float32)))
+    emit = importer.block_builder.emit
+    sums = emit(relax.op.matmul(emit(relax.op.permute_dims(x, axes)), ones, "float32"))
+    return emit(relax.op.permute_dims(sums, [axes.index(a) for a in range(len(extents))]))
+
+
 def _rounded_division(importer: Any, node: torch.fx.Node) -> Any:
     """A divisor that is a number takes the dividend's type."""
     x, divisor = importer.retrieve_args(node)
@@ -135,22 +172,6 @@ def _rounded_division(importer: Any, node: torch.fx.Node) -> Any:
     if "float" not in dtype:
         return quotient  # of integers, towards zero
     return emit(relax.op.floor(quotient) if mode == "floor" else relax.op.trunc(quotient))
-
-
-def _power(importer: Any, node: torch.fx.Node) -> Any:
-    """Usual exponents without a logarithm."""
-    x, exponent = importer.retrieve_args(node)
-    emit = importer.block_builder.emit
-    if "float" in str(x.ty.dtype):
-        if exponent == 2:
-            return emit(relax.op.multiply(x, x))
-        if exponent == 3:
-            return emit(relax.op.multiply(emit(relax.op.multiply(x, x)), x))
-        if exponent == 0.5:
-            return emit(relax.op.sqrt(x))
-        if exponent == -0.5:
-            return emit(relax.op.rsqrt(x))
-    return importer._pow(node)
 
 
 def _expand(importer: Any, node: torch.fx.Node) -> Any:
@@ -172,34 +193,39 @@ def _select(importer: Any, node: torch.fx.Node) -> Any:
     return emit(relax.op.squeeze(part, [axis]))
 
 
-def _bilinear(importer: Any, node: torch.fx.Node) -> Any:
-    x, _, is_aligned, scales = _arguments(importer, node, None, None, False, None)
-    size = tuple(node.meta["val"].shape[2:])
-    if not is_aligned:
-        _check_scales(x, size, scales)
-    mode = "align_corners" if is_aligned else "half_pixel"
-    return importer.block_builder.emit(
-        relax.op.image.resize2d(
-            x, size, layout="NCHW", method="linear", coordinate_transformation_mode=mode
-        )
-    )
+def _resize(rule: ResizeRule, importer: Any, node: torch.fx.Node) -> Any:
+    """Sizes or factors; a stated factor counts even where it does not give whole numbers."""
+    x, sizes, *rest = _arguments(importer, node, None, None, None, None)
+    if rule.mode != "nearest":
+        is_aligned, *rest = rest
+        rule = replace(rule, coordinates="align_corners") if is_aligned else rule
+    extents = [int(extent) for extent in x.ty.shape.values]
+    wanted = dict(enumerate(map(int, node.meta["val"].shape[2:]), 2))
+    factors = {axis: size / extents[axis] for axis, size in wanted.items()}
+    if sizes is None and rest[0] is not None:
+        factors = dict(enumerate(map(float, rest[0]), 2))
+    return resize(importer.block_builder, x, rule, factors, wanted)
 
 
-def _nearest(importer: Any, node: torch.fx.Node) -> Any:
-    x, _, scales = _arguments(importer, node, None, None, None)
-    size = tuple(node.meta["val"].shape[2:])
-    _check_scales(x, size, scales)
-    return importer.block_builder.emit(
-        relax.op.image.resize2d(
-            x, size, layout="NCHW", method="nearest_neighbor",
-            coordinate_transformation_mode="asymmetric", rounding_method="floor",
-        )
-    )  # fmt: skip
-
-
-def _check_scales(x: Any, size: tuple[int, ...], scales: Any) -> None:
-    """A scale must be the ratio of the sizes, which is what TVM takes it for."""
-    extents = [int(extent) for extent in x.ty.shape.values[2:]]
-    for extent, wanted, scale in zip(extents, size, scales or (), strict=False):
-        if not math.isclose(extent * scale, wanted):
-            raise ValueError(f"a scale of {scale} on {extent} pixels does not give whole ones")
+_NEAREST: Final = ResizeRule("nearest", "asymmetric", "floor")
+_EXACT: Final = ResizeRule("nearest", "half_pixel", "round_prefer_ceil")
+_RESIZES: Final = {
+    "_upsample_nearest_exact1d.vec": _EXACT,
+    "_upsample_nearest_exact2d.vec": _EXACT,
+    "upsample_bicubic2d.vec": ResizeRule("cubic"),
+    "upsample_bilinear2d.vec": ResizeRule("linear"),
+    "upsample_linear1d.vec": ResizeRule("linear"),
+    "upsample_nearest1d.vec": _NEAREST,
+    "upsample_nearest2d.vec": _NEAREST,
+}
+#: Operators that torch must leave whole: it would write them as sums over indices, or with copies.
+WHOLE: Final = (
+    "linear.default",
+    "matmul.default",
+    "max_pool2d.default",
+    "rms_norm.default",
+    "roll.default",
+    "scaled_dot_product_attention.default",
+    "unbind.int",
+    *_RESIZES,
+)

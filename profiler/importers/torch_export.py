@@ -13,17 +13,9 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
 from profiler.importers.errors import ModelImportError, UnsupportedOperatorError
+from profiler.importers.torch_converters import WHOLE
 from profiler.importers.torch_fold import fold_constants
 
-#: Operators that stay whole: torch would write them with copies, or as sums over indices.
-_WHOLE: Final = (
-    "linear.default",
-    "matmul.default",
-    "max_pool2d.default",
-    "roll.default",
-    "scaled_dot_product_attention.default",
-    "unbind.int",
-)
 _MUTATIONS: Final = frozenset({OutputKind.BUFFER_MUTATION, OutputKind.USER_INPUT_MUTATION})
 
 
@@ -112,7 +104,7 @@ def location(node: torch.fx.Node) -> str:
 
 def _decompositions() -> Any:
     table = torch.export.default_decompositions()
-    for name in _WHOLE:
+    for name in WHOLE:
         packet, overload = name.split(".")
         table.pop(getattr(getattr(torch.ops.aten, packet), overload), None)
     return table

@@ -20,7 +20,6 @@ Convert = Callable[[torch.fx.Node], Any]
 _WRONG: Final = frozenset({
     "_upsample_bilinear2d_aa.default", "bernoulli.p", "cond", "max_pool2d_with_indices.default",
     "max_pool3d_with_indices.default", "native_dropout.default", "to_sparse.default",
-    "upsample_bicubic2d.vec",
 })  # fmt: skip
 
 

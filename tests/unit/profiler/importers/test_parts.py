@@ -12,6 +12,12 @@ from profiler.generic import TensorType
 from profiler.importers.graph import Array, Graph, Node, Value, constant
 from profiler.importers.parts import split_products
 
+OPERATIONS = {
+    "matmul": np.matmul,
+    "add": np.add,
+    "multiply": np.multiply,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+}
 RNG = np.random.default_rng(0)
 
 
@@ -45,7 +51,7 @@ def computed(graph: Graph, x: Array) -> list[Array]:
         elif node.op == "reshape":
             made = [arrays[0].reshape(node.output.shape)]
         else:
-            made = [{"matmul": np.matmul, "add": np.add}[node.op](*arrays)]
+            made = [OPERATIONS[node.op](*arrays)]
         known.update(zip(node.outputs, made, strict=True))
     return [known[v] for v in graph.outputs]
 
@@ -101,6 +107,24 @@ def test_slices_of_unequal_width_become_products_of_their_own(widths: list[int])
     before = computed(graph, array)
     split_products(graph)
     assert [node.op for node in graph.nodes] == ["matmul"] * len(widths)
+    for made, wanted in zip(computed(graph, array), before, strict=True):
+        np.testing.assert_allclose(made, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_done_to_each_channel_is_done_to_the_parts() -> None:
+    x, whole, scaled, active = value(3, 2), value(3, 8), value(3, 8), value(3, 8)
+    halves = [value(3, 4), value(3, 4)]
+    nodes = [
+        Node("matmul", [x, constant(numbers(2, 8))], [whole]),
+        Node("multiply", [whole, constant(numbers(1, 8))], [scaled]),
+        Node("sigmoid", [scaled], [active]),
+        Node("split", [active], halves, {"indices_or_sections": [4], "axis": -1}),
+    ]
+    graph = Graph(nodes, [x], halves)
+    array = numbers(3, 2)
+    before = computed(graph, array)
+    split_products(graph)
+    assert [node.op for node in graph.nodes] == ["matmul", "multiply", "sigmoid"] * 2
     for made, wanted in zip(computed(graph, array), before, strict=True):
         np.testing.assert_allclose(made, wanted, rtol=1e-5, atol=1e-6)
 

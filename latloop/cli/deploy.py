@@ -21,6 +21,8 @@ def deploy(
     latency: Annotated[
         str | None, typer.Option(metavar="T", help="A limit to prove, with its unit: 8ms.")
     ] = None,
+    memory: options.MemoryLimitText = None,
+    plan: options.PlanName = "greedy",
     seed: options.Seed = 0,
     store: options.StoreUrl = None,
     devices: options.DevicesFile = None,
@@ -31,13 +33,16 @@ def deploy(
     Example: latloop deploy local nas_bench_macro:22212220 --latency 8ms
     """
     from latloop.journeys.deploy import deploy as journey  # noqa: PLC0415  # keeps `--help` fast
-    from searchspace.constraint import parse_latency_us  # noqa: PLC0415
+    from latloop.journeys.memory import plan_memory  # noqa: PLC0415
+    from searchspace.constraint import MemoryLimit, parse_latency_us  # noqa: PLC0415
 
     limit_us = None if latency is None else parse_latency_us(latency)
+    most = None if memory is None else MemoryLimit.parse(memory)
     with options.workbench(device, store, devices) as bench, output.progress_bars() as progress:
         subject = options.resolve(model, shape, progress, seed)
         target = folder or bench.home.deployment(device, subject.network.name)
-        verdict = journey(bench, subject, target, limit_us, seed, progress)
+        arena = plan_memory(bench, subject.network, plan, most)
+        verdict = journey(bench, subject, target, limit_us, seed, progress, arena)
     output.print_verdict(verdict, device, as_json=as_json)
     if verdict.meets_limit is False or not verdict.outputs.passes:
         raise typer.Exit(ANSWER_IS_NO)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from latloop.journeys.deploy import Verdict
+    from profiler.plan import ArenaPlan
     from profiler.sessions import NetworkMeasurement
 
 StageProgress = Callable[[str, int, int], None]
@@ -102,7 +103,7 @@ def _progress_lines() -> StageProgress:
 
 def interval(value: float, low: float, high: float, unit: str) -> str:
     """A number with its interval and unit, such as `2.31 [2.28, 2.35] ms`."""
-    digits = 2 if abs(value) < 100 else 1
+    digits = 1 if abs(value) >= 100 else 2 if abs(value) >= 0.1 else 4
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}] {unit}"
 
 
@@ -116,6 +117,17 @@ def measured_json(measurement: NetworkMeasurement) -> dict[str, object]:
         "sessions": len(measurement.session_us),
         "flags": list(measurement.flags),
     }
+
+
+def plan_json(plan: ArenaPlan) -> dict[str, object]:
+    """The keys of a memory plan that programs rely on."""
+    return {"peak_activation_bytes": plan.arena_bytes, "plan_is_optimal": plan.is_optimal}
+
+
+def describe_memory(arena_bytes: int, *, is_optimal: bool) -> str:
+    """What activations take, and whether that is known to be the least."""
+    proof = "the least for" if is_optimal else "not proved the least for"
+    return f"{arena_bytes / 1e6:.2f} MB of activations at the peak ({proof} its order of calls)"
 
 
 def print_verdict(verdict: Verdict, device: str, *, as_json: bool) -> None:

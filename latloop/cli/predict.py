@@ -52,9 +52,10 @@ def predict(
         return
     low, high = answer["low_ms"], answer["high_ms"]
     output.say(f"{model} on {device}: {output.interval(answer['latency_ms'], low, high, 'ms')}")
+    arena_bytes, is_optimal = answer["peak_activation_bytes"], answer["plan_is_optimal"]
     output.say(
-        f"{answer['n_operators']} operators, {answer['peak_activation_bytes'] / 1e6:.2f} MB of "
-        f"activations at the peak, {answer['weight_bytes'] / 1e6:.2f} MB of weights"
+        f"{answer['n_operators']} operators, {answer['weight_bytes'] / 1e6:.2f} MB of weights, "
+        f"{output.describe_memory(arena_bytes, is_optimal=is_optimal)}"
     )
     if answer["unseen_operators"]:
         output.say(_describe_unseen(asked, answer))
@@ -86,8 +87,7 @@ class _Asked:
             "low_ms": float(prediction.low_us[0]) / 1e3,
             "high_ms": float(prediction.high_us[0]) / 1e3,
             "confidence": prediction.confidence,
-            "peak_activation_bytes": plan.arena_bytes,
-            "plan_is_optimal": plan.is_optimal,
+            **output.plan_json(plan),
             "weight_bytes": network.weight_bytes,
             "n_operators": len(network.calls),
             "unseen_operators": [op.key for op in unseen],

@@ -22,6 +22,7 @@ def run(
     ],
     outputs: Annotated[Path, typer.Option(help="Where the outputs go, .npz by name.")],
     shape: options.ModelShapes = None,
+    plan: options.PlanName = "greedy",
     seed: options.Seed = 0,
     store: options.StoreUrl = None,
     devices: options.DevicesFile = None,
@@ -33,12 +34,14 @@ def run(
 
     Example: latloop run local ./my-net --inputs in.npz --outputs out.npz
     """
+    from latloop.journeys.memory import plan_memory  # noqa: PLC0415  # keeps `--help` fast
     from latloop.journeys.run import read_inputs, run_model, write_outputs  # noqa: PLC0415
 
     arrays = read_inputs(inputs)
     with options.workbench(device, store, devices) as bench, output.progress_bars() as progress:
         subject = options.resolve(model, shape, progress, seed)
-        results = run_model(bench, subject, arrays, seed, progress)
+        arena = plan_memory(bench, subject.network, plan)
+        results = run_model(bench, subject, arrays, seed, progress, arena)
     write_outputs(outputs, results)
     shapes = {name: list(array.shape) for name, array in results.items()}
     if as_json:

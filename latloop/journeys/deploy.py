@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from latloop.journeys.answers import (
     known_answers,
 )
 from latloop.journeys.measure import measure_prepared
+from latloop.journeys.memory import plan_memory
 from latloop.models import Subject, Subnet, as_model
 from latloop.workbench import Workbench
 from profiler.bench import StageProgress, quiet
@@ -30,8 +31,7 @@ from profiler.deployment import (
     write_report,
 )
 from profiler.importers.kept import Answer
-from profiler.network import Network
-from profiler.plan import plan_arena
+from profiler.plan import ArenaPlan
 from profiler.runtime import Model, Prepared
 from profiler.sessions import NetworkMeasurement
 
@@ -69,6 +69,7 @@ def deploy(
     limit_us: float | None = None,
     seed: int = 0,
     progress: StageProgress = quiet,
+    plan: ArenaPlan | None = None,
 ) -> Verdict:
     """Write a deployment and verify it.
 
@@ -79,7 +80,12 @@ def deploy(
         limit_us: What it must meet, in microseconds.
         seed: Draws a subnet's weights, and the inputs that outputs are compared on.
         progress: Called as work goes on.
+        plan: Where the program's tensors lie; None plans greedily.
+
+    Raises:
+        TooLargeForBoardError: the network does not fit into the board's memory.
     """
+    plan = plan or plan_memory(workbench, subject.network)
     rng = np.random.default_rng(seed)
     progress("build", 0, 4)
     runtime, network = workbench.runtime, subject.network
@@ -87,7 +93,7 @@ def deploy(
     progress("build", 1, 4)
     model, module = _load(subject, rng)
     progress("build", 2, 4)
-    deployment = runtime.deploy(model, folder, progress)
+    deployment = runtime.deploy(replace(model, plan=plan), folder, progress)
     progress("build", 3, 4)
     prepared = runtime.open(deployment)
     if module is None:
@@ -98,7 +104,7 @@ def deploy(
     measurement = measure_prepared(workbench.bench, prepared, "verify", "verify", progress)
     verdict = Verdict(deployment, outputs, measurement, limit_us)
     note = OWN_WEIGHTS_NOTE if module is None else WEIGHTS_NOTE
-    write_report(folder, _describe(workbench, verdict, network) | {"weights": note})
+    write_report(folder, _describe(workbench, verdict, plan) | {"weights": note})
     return verdict
 
 
@@ -165,13 +171,14 @@ def _check_subnet(
     return _check(workbench, prepared, by_torch, [by_onnx])
 
 
-def _describe(workbench: Workbench, verdict: Verdict, network: Network) -> dict[str, object]:
+def _describe(workbench: Workbench, verdict: Verdict, plan: ArenaPlan) -> dict[str, object]:
     deployment = verdict.deployment
     return {
         "network": deployment.network,
-        "n_calls": len(network.calls),
+        "n_calls": len(plan.order),
         "arena_bytes": deployment.workload.arena_bytes,
-        "peak_activation_bytes": plan_arena(network).peak_live_bytes,
+        "peak_activation_bytes": plan.arena_bytes,
+        "plan_is_optimal": plan.is_optimal,
         "weight_bytes": deployment.workload.weight_bytes,
         "versions": dict(workbench.runtime.versions()),
         **_measured(workbench, verdict),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from latloop.journeys.memory import with_plan
 from latloop.workbench import Workbench
 from profiler.bench import Bench, StageProgress, quiet
 from profiler.measure import Sweep
@@ -15,7 +16,12 @@ from profiler.store import Purpose
 def measure(
     workbench: Workbench, model: Model, progress: StageProgress = quiet
 ) -> NetworkMeasurement:
-    """Measure a network on the device; operators that were not timed yet are tuned first."""
+    """Measure a network on the device; operators that were not timed yet are tuned first.
+
+    Raises:
+        TooLargeForBoardError: the network does not fit into the board's memory.
+    """
+    model = with_plan(workbench, model)
     runtime = workbench.runtime
     runtime.tune(model.network.operators, "measure", np.random.default_rng(), progress)
     prepared = runtime.prepare([model], progress)

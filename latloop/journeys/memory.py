@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from latloop.workbench import Workbench
 from profiler.network import Network
 from profiler.plan import ArenaPlan, PlanMode, plan_arena
+from profiler.runtime import Model
 from searchspace.constraint import MemoryLimit, format_memory
 
 
@@ -14,6 +17,13 @@ class OverMemoryLimitError(RuntimeError):
 
 class TooLargeForBoardError(RuntimeError):
     """A network's activations and weights exceed the board's memory: take a smaller network."""
+
+
+def with_plan(workbench: Workbench, model: Model) -> Model:
+    """A model with a plan of its memory; raises as `plan_memory` does where it has none yet."""
+    if model.plan is not None:
+        return model
+    return replace(model, plan=plan_memory(workbench, model.network))
 
 
 def plan_memory(

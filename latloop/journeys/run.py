@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from latloop.journeys.memory import plan_memory
 from latloop.models import Subject, as_model
 from latloop.workbench import Workbench
 from profiler.bench import StageProgress, quiet
 from profiler.deployment import Deployment
+from profiler.plan import ArenaPlan
 
 Array = NDArray[Any]
 
@@ -24,6 +27,7 @@ def run_model(
     inputs: Mapping[str, Array],
     seed: int,
     progress: StageProgress = quiet,
+    plan: ArenaPlan | None = None,
 ) -> dict[str, Array]:
     """Run a model or a deployment with its weights, or a subnet with seeded random ones.
 
@@ -33,17 +37,21 @@ def run_model(
         inputs: Arrays by the model's own names; a subnet's are images, NCHW.
         seed: Draws the weights of a subnet.
         progress: Called as kernels are made.
+        plan: Where tensors lie; None plans greedily. A deployment keeps its own.
 
     Raises:
         ValueError: an input is missing, unknown, or has the wrong shape or element type.
+        TooLargeForBoardError: the network does not fit into the board's memory.
         DeploymentError: the program failed.
     """
     runtime = workbench.runtime
     if isinstance(subject.source, Deployment):
         prepared = runtime.open(subject.source)
     else:
+        plan = plan or plan_memory(workbench, subject.network)
         runtime.tune(subject.network.operators, "measure", np.random.default_rng(), progress)
-        prepared = runtime.prepare([as_model(subject, seed)], progress)
+        model = replace(as_model(subject, seed), plan=plan)
+        prepared = runtime.prepare([model], progress)
     with workbench.device.start(prepared.link().executable) as runner:
         return prepared.bound[0].run(runner, inputs)
 

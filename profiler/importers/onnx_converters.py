@@ -11,7 +11,16 @@ from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
 from profiler.importers.onnx_einsum import Einsum
-from profiler.importers.onnx_index import Gather, Slice, TopK, axis_extent, coordinate_extents
+from profiler.importers.onnx_index import (
+    CumSum,
+    Gather,
+    OneHot,
+    ReverseSequence,
+    Slice,
+    TopK,
+    axis_extent,
+    coordinate_extents,
+)
 from profiler.importers.onnx_recurrent import GRU, LSTM, RNN
 from profiler.importers.onnx_resize import Resize, Upsample
 from profiler.importers.onnx_tensors import Converter, const, dtype_of, known, shape_of
@@ -134,6 +143,21 @@ class LogSoftmax(Softmax):
     relax_op = relax.op.nn.log_softmax
 
 
+class LpNormalization(Converter):
+    """Division by the length along an axis, in Euclid's way or by absolute values."""
+
+    @classmethod
+    def _impl_v1(cls, bb: Any, inputs: Any, attr: Any, _params: Any) -> Any:
+        x, axis = inputs[0], attr.get("axis", -1)
+        if attr.get("p", 2) == 1:
+            length = relax.op.sum(bb.normalize(relax.op.abs(x)), [axis], keepdims=True)
+        else:
+            squares = bb.normalize(relax.op.multiply(x, x))
+            total = bb.normalize(relax.op.sum(squares, [axis], keepdims=True))
+            length = relax.op.sqrt(total)
+        return relax.op.divide(x, bb.normalize(length))
+
+
 class LRN(Converter):
     """A window over channels as a sum of shifted tensors, which fuse, and roots for powers."""
 
@@ -166,16 +190,18 @@ class LRN(Converter):
 CONVERTERS: Final[dict[str, type[Converter]]] = {
     each.__name__: each
     for each in (
-        AveragePool, Cast, Clip, Conv, ConvTranspose, Dropout, Einsum, GRU, Gather, LRN, LSTM,
-        LogSoftmax, Max, MaxPool, Mean, Min, Pad, RNN, Resize, Slice, Softmax, Sum, TopK, Upsample,
+        AveragePool, Cast, Clip, Conv, ConvTranspose, CumSum, Dropout, Einsum, GRU, Gather, LRN,
+        LSTM, LogSoftmax, LpNormalization, Max, MaxPool, Mean, Min, OneHot, Pad, RNN, Resize,
+        ReverseSequence, Slice, Softmax, Sum, TopK, Upsample,
     )
 }  # fmt: skip
 
-#: Operators of which TVM has conversions that end in tensors whose shapes depend on the data, or
-#: that are no tensors.
+#: Operators of which TVM has conversions that end in tensors whose shapes depend on the data, in
+#: no tensors at all, or that are for another operator of the same name.
 REFUSED: Final = frozenset({
-    "AllClassNMS", "Compress", "ConcatFromSequence", "If", "Loop", "NonMaxSuppression", "NonZero",
-    "Optional", "OptionalGetElement", "OptionalHasElement", "Scan", "SequenceAt",
+    "AllClassNMS", "Attention", "Compress", "ConcatFromSequence", "If", "Loop",
+    "NonMaxSuppression", "NonZero", "Optional", "OptionalGetElement", "OptionalHasElement",
+    "Scan", "SequenceAt",
     "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SequenceLength",
     "SplitToSequence", "Unique",
 })  # fmt: skip

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import onnx
+import onnx.inliner
 from google.protobuf.message import DecodeError
 
 from profiler.importers.errors import (
@@ -27,6 +28,12 @@ Shape = tuple[int, ...]
 
 #: Oldest opset that is read; before it, shapes of several operators were attributes of other kinds.
 OLDEST_OPSET: Final = 7
+#: Operators that ONNX defines as functions of others, and that have no conversion.
+_EXPANDED: Final = frozenset({
+    "Attention", "BlackmanWindow", "Celu", "CenterCropPad", "HammingWindow", "HannWindow",
+    "LinearAttention", "NegativeLogLikelihoodLoss", "RotaryEmbedding", "SoftmaxCrossEntropyLoss",
+    "SwiGLU", "Swish",
+})  # fmt: skip
 _QUANTIZED: Final = frozenset(
     {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"}
 )
@@ -54,6 +61,7 @@ def read_onnx(path: Path, shapes: Mapping[str, Shape], seed: int = 0) -> onnx.Mo
     _fix_inputs(model, shapes, path)
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
+    model = _expand(model)
     replace_placeholders(model, seed)
     return fold_constants(model)
 
@@ -90,6 +98,14 @@ def _refuse_quantized(nodes: Iterable[onnx.NodeProto], path: Path) -> None:
             f"{path} is quantised ({listed}); only float32 models can be imported for now, export "
             "it without quantisation"
         )
+
+
+def _expand(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Write operators that ONNX defines by others as those, where nothing converts them whole."""
+    ids = sorted({("", node.op_type) for node in model.graph.node if node.op_type in _EXPANDED})
+    if not ids:
+        return model
+    return onnx.inliner.inline_selected_functions(model, ids, inline_schema_functions=True)
 
 
 def _fix_inputs(model: onnx.ModelProto, shapes: Mapping[str, Shape], path: Path) -> None:

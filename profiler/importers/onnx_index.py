@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
-from tvm import relax
+from tvm import relax, te, tirx
 from tvm.relax.frontend.onnx import onnx_frontend
 
-from profiler.importers.onnx_tensors import Converter, const, dtype_of, known, shape_of
+from profiler.importers.onnx_tensors import (
+    Converter,
+    const,
+    dtype_of,
+    known,
+    known_or_refuse,
+    shape_of,
+)
+
+#: Longest axis of a cumulative sum: its triangle has the square of that.
+_MOST_SUMMED: Final = 2048
 
 
 class Gather(Converter):
@@ -49,21 +59,96 @@ class Slice(Converter):
 
 
 class TopK(Converter):
-    """The largest, whether their number is an attribute or an input."""
+    """The largest or smallest in order, each put where its rank says."""
 
     @classmethod
-    def _impl_v1(cls, _bb: Any, inputs: Any, attr: Any, _params: Any) -> Any:
-        count = attr["k"] if inputs[1] is None else known(inputs[1])
-        if count is None:
-            raise ValueError("TopK's k depends on the model's inputs, which Latloop cannot import")
-        return relax.op.topk(
-            inputs[0],
-            int(np.reshape(count, ())),
-            attr.get("axis", -1),
-            "both",
-            bool(attr.get("largest", 1)),
-            "int64",
-        )
+    def _impl_v1(cls, bb: Any, inputs: Any, attr: Any, _params: Any) -> Any:
+        count = attr["k"] if inputs[1] is None else known_or_refuse(inputs[1], "TopK's k")
+        axis = attr.get("axis", -1) % len(shape_of(inputs[0]))
+        is_largest = bool(attr.get("largest", 1))
+        made = bb.emit_te(
+            _largest, inputs[0], int(np.reshape(count, ())), axis, is_largest,
+            primfunc_name_hint="topk",
+        )  # fmt: skip
+        return relax.Tuple([bb.emit(relax.TupleGetItem(made, place)) for place in (0, 1)])
+
+
+def _largest(x: Any, count: int, axis: int, is_largest: bool) -> list[Any]:
+    """Values and places of the first `count` along an axis; of equals the first comes first."""
+    shape = list(x.shape)
+    extent = shape[axis]
+    before = te.reduce_axis((0, extent), name="before")
+
+    def at(place: tuple[Any, ...], other: Any) -> tuple[Any, ...]:
+        return (*place[:axis], other, *place[axis + 1 :])
+
+    def is_ahead(*place: Any) -> Any:
+        own, other = x[place], x[at(place, before)]
+        is_better = other > own if is_largest else other < own
+        comes = tirx.any(is_better, tirx.all(other == own, before < place[axis]))
+        return te.sum(tirx.Cast("int32", comes), axis=before)
+
+    rank = te.compute(shape, is_ahead, name="rank")
+    source = te.reduce_axis((0, extent), name="source")
+    last = te.reduce_axis((0, extent), name="last")
+
+    def value(*place: Any) -> Any:
+        here = at(place, source)
+        is_it = rank[here] == tirx.Cast("int32", place[axis])
+        return te.max(tirx.if_then_else(is_it, x[here], tirx.min_value(x.dtype)), axis=source)
+
+    def index(*place: Any) -> Any:
+        here = rank[at(place, last)] == tirx.Cast("int32", place[axis])
+        found = tirx.if_then_else(here, tirx.Cast("int64", last), tirx.const(0, "int64"))
+        return te.max(found, axis=last)
+
+    wanted = [*shape[:axis], count, *shape[axis + 1 :]]
+    return [te.compute(wanted, value, name="values"), te.compute(wanted, index, name="indices")]
+
+
+class OneHot(Converter):
+    """A comparison with all places."""
+
+    @classmethod
+    def _impl_v9(cls, bb: Any, inputs: Any, attr: Any, _params: Any) -> Any:
+        depth = int(np.reshape(known_or_refuse(inputs[1], "OneHot's depth"), ()))
+        off, on = known_or_refuse(inputs[2], "OneHot's values")
+        dtype, rank = dtype_of(inputs[0]), len(shape_of(inputs[0])) + 1
+        axis = attr.get("axis", -1) % rank
+        indices = _from_start(bb, inputs[0], const(depth, dtype))
+        indices = bb.normalize(relax.op.expand_dims(indices, axis))
+        places = np.arange(depth).reshape([depth if a == axis else 1 for a in range(rank)])
+        is_it = bb.normalize(relax.op.equal(indices, const(places, dtype)))
+        kind = dtype_of(inputs[2])
+        return relax.op.where(is_it, const(on, kind), const(off, kind))
+
+
+class CumSum(Converter):
+    """A product with a triangle of ones."""
+
+    @classmethod
+    def _impl_v11(cls, bb: Any, inputs: Any, attr: Any, _params: Any) -> Any:
+        x, rank = inputs[0], len(shape_of(inputs[0]))
+        axis = int(np.reshape(known_or_refuse(inputs[1], "CumSum's axis"), ())) % rank
+        extent = shape_of(x)[axis]
+        if extent > _MOST_SUMMED:
+            raise ValueError(f"CumSum over {extent} numbers cannot be imported")
+        triangle = np.triu(np.ones((extent, extent)), 1 if attr.get("exclusive", 0) else 0)
+        if attr.get("reverse", 0):
+            triangle = triangle.T
+        to_last = [*(a for a in range(rank) if a != axis), axis]
+        x = bb.normalize(relax.op.permute_dims(x, to_last))
+        total = bb.normalize(relax.op.matmul(x, const(triangle, dtype_of(x))))
+        return relax.op.permute_dims(total, [int(n) for n in np.argsort(to_last)])
+
+
+class ReverseSequence(Converter):
+    """The first numbers of each sequence in reverse."""
+
+    @classmethod
+    def _impl_v10(cls, _bb: Any, inputs: Any, attr: Any, _params: Any) -> Any:
+        time, batch = attr.get("time_axis", 0), attr.get("batch_axis", 1)
+        return relax.op.reverse_sequence(inputs[0], inputs[1], time, batch)
 
 
 def _from_start(bb: Any, indices: Any, extent: Any) -> Any:

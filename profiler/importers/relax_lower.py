@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import tvm
 from numpy.typing import NDArray
-from tvm import relax
+from tvm import relax, te
 from tvm.s_tir.analysis import estimate_tir_flops
 
 from profiler.generic import GenericBody, TensorType
-from profiler.importers.errors import UnsupportedOperatorError
+from profiler.importers.errors import ModelImportError, UnsupportedOperatorError
 from profiler.importers.graph import Graph, Node
 from profiler.importers.imported import ImportedModel
 from profiler.importers.in_place import find_in_place
@@ -68,7 +68,9 @@ class _Reader:
         self._weights: dict[str, Array] = {}
         self._by_content: dict[tuple[str, str, bytes], str] = {}
         self._loops: dict[str, str] = {}
-        self._bodies: dict[Any, GenericBody] = {}
+        self._bodies: dict[tuple[str, tuple[bool, ...]], tuple[GenericBody, list[int]]] = {}
+        taken = {value.name for value in (*graph.inputs, *graph.outputs)}
+        self._tensor, self._weight = (_free_prefix(letter, taken) for letter in "tw")
 
     def read(self, name: str) -> ImportedModel:
         function = self._module["main"]
@@ -123,7 +125,7 @@ class _Reader:
         content = hashlib.sha256(array.tobytes()).digest()
         key = str(array.dtype), str(array.shape), content
         if key not in self._by_content:
-            name = f"w{len(self._weights)}"
+            name = f"{self._weight}{len(self._weights)}"
             self._by_content[key] = name
             self._weights[name] = array
         return self._by_content[key]
@@ -136,36 +138,40 @@ class _Reader:
             node.attributes["weights"], node.attributes["operator"].weight_types, strict=True
         ):
             # Names are the calls' own: two calls may pack the same weight differently.
-            weights.append(f"w{len(self._weights)}")
+            weights.append(f"{self._weight}{len(self._weights)}")
             self._weights[weights[-1]] = np.asarray(array, kind.dtype).reshape(kind.shape)
-        output = f"t{len(self._calls)}"
+        output = f"{self._tensor}{len(self._calls)}"
         call_inputs = tuple(map(str, inputs))
         self._calls.append(Call(node.attributes["operator"], call_inputs, output, tuple(weights)))
         return output
 
     def _generic(self, call: Any, kind: Any) -> Any:
-        function = self._module[call.args[0].name_hint]
+        name = call.args[0].name_hint
         arguments = call.args[1].fields if isinstance(call.args[1], relax.Tuple) else [call.args[1]]
         if len(call.args) > 2:
-            raise UnsupportedOperatorError(
-                f"{call.args[0].name_hint} has a shape that is not fixed"
-            )
+            raise UnsupportedOperatorError(f"{name} has a shape that is not fixed")
         names = [self._expression(each) for each in arguments]
-        body, order = self._body(function, call.args[0].name_hint, names)
+        key = name, tuple(each in self._weights for each in names)
+        if key not in self._bodies:
+            self._bodies[key] = self._body(self._module[name], *key)
+        outputs = self._call(names, *self._bodies[key])
+        return outputs if isinstance(kind, relax.TupleType) else outputs[0]
+
+    def _call(self, names: list[str], body: GenericBody, order: list[int]) -> tuple[str, ...]:
+        """Call a generic operator on tensors in its parameters' order; returns what it makes."""
         moving = tuple(names[i] for i in order if names[i] not in self._weights)
         constants = tuple(names[i] for i in order if names[i] in self._weights)
-        outputs = [f"t{len(self._calls)}.{i}" for i in range(len(body.outputs))]
-        outputs[0] = f"t{len(self._calls)}"
-        self._calls.append(
-            Call(generic_operator(body), moving, outputs[0], constants, tuple(outputs[1:]))
-        )
-        return tuple(outputs) if isinstance(kind, relax.TupleType) else outputs[0]
+        first = f"{self._tensor}{len(self._calls)}"
+        more = tuple(f"{first}.{i}" for i in range(1, len(body.outputs)))
+        self._calls.append(Call(generic_operator(body), moving, first, constants, more))
+        return (first, *more)
 
-    def _body(self, function: Any, name: str, names: list[str]) -> tuple[GenericBody, list[int]]:
-        """What a function computes, its parameters put in order: inputs, constants, outputs."""
-        is_constant = [each in self._weights for each in names]
-        order = sorted(range(len(names)), key=lambda i: is_constant[i])
-        n = len(names)
+    def _body(
+        self, function: Any, name: str, is_constant: tuple[bool, ...]
+    ) -> tuple[GenericBody, list[int]]:
+        """What a function computes, and its parameters' order: inputs, then constants."""
+        n = len(is_constant)
+        order = sorted(range(n), key=lambda i: is_constant[i])
         parameters = [function.params[i] for i in (*order, *range(n, len(function.params)))]
         plain = tvm.tirx.PrimFunc(parameters, function.body, function.ret_type).with_attr(
             {"global_symbol": "main", "tirx.noalias": True, "s_tir": True}
@@ -187,13 +193,17 @@ class _Reader:
     def _named_outputs(self, made: tuple[str, ...]) -> tuple[tuple[Call, ...], tuple[str, ...]]:
         """Calls whose results bear the names that the model gives its outputs."""
         names = [value.name for value in self._graph.outputs]
-        rename = dict(zip(made, names, strict=True))
-        if (
-            len(rename) != len(names)
-            or any(n in self._weights for n in made)
-            or ({value.name for value in self._graph.inputs} & set(made))
-        ):
-            raise UnsupportedOperatorError("an output that is an input, a constant or another one")
+        inputs = {value.name for value in self._graph.inputs}
+        both = inputs.intersection(names)
+        if both:
+            raise ModelImportError(
+                f"{', '.join(sorted(both))} is an input and an output of the model at once; give "
+                "the output a name of its own"
+            )
+        rename: dict[str, str] = {}
+        for found, value in zip(made, self._graph.outputs, strict=True):
+            is_own = found not in rename and found not in inputs and found not in self._weights
+            rename[found if is_own else self._copied(found, value.type)] = value.name
 
         def renamed(group: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(rename.get(each, each) for each in group)
@@ -204,6 +214,22 @@ class _Reader:
             for c in self._calls
         )  # fmt: skip
         return calls, tuple(names)
+
+    def _copied(self, name: str, kind: TensorType) -> str:
+        """A copy of an input, a constant, or what is an output already."""
+        source = te.placeholder(kind.shape, kind.dtype, name="source")
+        copy = te.compute(kind.shape, lambda *place: source[place], name="copy")
+        function = te.create_prim_func([source, copy])
+        body = self._body(function, "copy", (name in self._weights,))
+        return self._call([name], *body)[0]
+
+
+def _free_prefix(letter: str, taken: set[str]) -> str:
+    """A prefix whose numbered names no tensor of the model has."""
+    prefix = letter
+    while any(re.fullmatch(rf"{prefix}\d+(\.\d+)?", name) for name in taken):
+        prefix += "_"
+    return prefix
 
 
 def loops_text(function: Any) -> str:

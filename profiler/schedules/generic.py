@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from profiler.operator import Operator
 from profiler.schedules.schedule import Schedule
-from profiler.schedules.tiles import divisors
+from profiler.schedules.tiles import divisors, vector_split
 from profiler.target import Target
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 RULE = "generic"
 #: Vectors of sums that are kept in registers at once, along memory and across.
 _VECTORS, _ROWS = 4, 6
+#: Shorter vectors are left to the compiler, which may find others.
+_LEAST_LANES = 4
 
 
 def generic_candidates(operator: Operator, target: Target) -> tuple[Schedule, ...]:
@@ -44,10 +46,9 @@ def apply(schedule: Schedule, sch: s_tir.Schedule, target: Target) -> None:
 
 
 def has_blocks(sch: s_tir.Schedule) -> bool:
-    """Whether a function is made of blocks; scatters are written as plain loops."""
-    from tvm import s_tir  # noqa: PLC0415  # seconds of import, in the compiler's process alone
-
-    return isinstance(sch.mod["main"].body, s_tir.SBlockRealize)
+    """Whether a function is made of blocks with loops; scatters are one block that holds all."""
+    realize = sch.mod["main"].body
+    return getattr(getattr(realize, "block", None), "name_hint", "") == "root"
 
 
 def blocks_of(sch: s_tir.Schedule) -> list[Any]:
@@ -89,7 +90,8 @@ def _lay_out(sch: s_tir.Schedule, block: Any, schedule: Schedule, lanes: int) ->
 def _vectorize(sch: s_tir.Schedule, outer: list[Any], inner: Any, extent: int, lanes: int) -> None:
     if outer:
         sch.reorder(*outer, inner)
-    if extent % lanes == 0:
+    _, lanes = vector_split(extent, lanes)
+    if lanes >= _LEAST_LANES:
         _, lane = sch.split(inner, [None, lanes])
         sch.vectorize(lane)
 
@@ -105,16 +107,13 @@ def _sum_in_registers(
 ) -> None:
     """Sums of a tile of outputs run together, the tile in registers."""
     extent = _extent(sch, inner)
-    n_vectors = max(
-        (v for v in range(1, schedule["vectors"] + 1) if extent % (v * lanes) == 0), default=0
-    )
-    if not n_vectors and extent <= schedule["vectors"] * lanes:
-        n_vectors, lanes = 1, extent  # one odd vector
-    if not n_vectors:
+    whole, fitting = vector_split(extent, lanes)
+    if fitting < _LEAST_LANES:
         sch.reorder(*outer, *sums, inner)
         if extent >= lanes:
             sch.decompose_reduction(block, sums[0])
         return
+    n_vectors, lanes = divisors(whole, schedule["vectors"])[-1], fitting
     row = max(outer, key=lambda loop: _extent(sch, loop), default=None)
     tail, vector, lane = sch.split(inner, [None, n_vectors, lanes])
     rows = []

@@ -24,6 +24,10 @@ _PLACE_BYTES: Final = 64
 _FILL: Final = Fill(seed=1, scale=1.0)
 
 
+class NoOnnxFormError(ValueError):
+    """A network that only loops describe cannot be run by ONNX Runtime: give its ONNX file."""
+
+
 @dataclass(frozen=True, slots=True)
 class BoundModel:
     """See `profiler.runtime.Bound`.
@@ -73,7 +77,7 @@ def bind_model(model: Model, artifacts: ArtifactStore) -> BoundModel:
     """Keep a model's ONNX: the file that it was imported from, or else its network's export.
 
     Raises:
-        NoKernelError: an operator has no form in ONNX.
+        NoOnnxFormError: it was imported, but not from an ONNX file.
         ArtifactError: the artefact folder cannot be written to.
     """
     if model.onnx_file is not None:
@@ -89,13 +93,13 @@ def export_model(model: Model) -> onnx.ModelProto:
     """A network as ONNX, with its weights, or with placeholders that cost no space.
 
     Raises:
-        NoKernelError: an operator has no form in ONNX.
+        NoOnnxFormError: it was imported, but not from an ONNX file.
     """
-    generic = [op for op in model.network.operators if op.body is not None]
-    if generic:
-        raise NoKernelError(
-            f"{generic[0].key} has no form in ONNX: ONNX Runtime runs {model.network.name} from "
-            "its own ONNX file only"
+    is_generic = any(op.body is not None for op in model.network.operators)
+    if model.shapes is not None or is_generic:
+        raise NoOnnxFormError(
+            f"{model.network.name} was not imported from an ONNX file, which ONNX Runtime needs: "
+            "export it, for example with torch.onnx.export, and give the file"
         )
     return export_onnx(model.network, model.weights)
 

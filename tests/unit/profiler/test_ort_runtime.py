@@ -13,14 +13,14 @@ from onnx.reference import ReferenceEvaluator
 from devices.device import Failure, Timing
 from devices.ort import OrtDevice
 from profiler.artifacts import ArtifactStore
-from profiler.bench import Bench, NoKernelError
+from profiler.bench import Bench
 from profiler.generic import GenericBody, TensorType
 from profiler.network import Call, Network
 from profiler.onnx_export import export_onnx
 from profiler.operator import Operator, generic_operator
 from profiler.runtime import Model
 from profiler.runtimes.ort import CALL, SCHEDULE, OrtRuntime
-from profiler.runtimes.ort_models import bind_model
+from profiler.runtimes.ort_models import NoOnnxFormError, bind_model
 from profiler.store import Store, Visit
 from profiler.target import Target
 
@@ -90,7 +90,7 @@ def test_generic_operators_are_left_out_of_tuning_and_refused_without_their_file
         runtime = OrtRuntime(bench(store, artifacts, tmp_path))
         runtime.tune([GENERIC], "measure", np.random.default_rng(0))
         assert {seen.subject for seen in store.visits(DEVICE.device_id)} == {CALL.key}
-        with pytest.raises(NoKernelError, match=r"generic:cumsum.* has no form in ONNX.* net:1"):
+        with pytest.raises(NoOnnxFormError, match=r"net:1 was not imported from an ONNX file"):
             runtime.prepare([Model(network)])
 
 

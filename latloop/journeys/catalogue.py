@@ -25,6 +25,7 @@ _WAYS: Final = {
     "folded": "folded away",
     "generic": "generic",
     "refused": "refused: quantised",
+    "constant": "folded away if its inputs are constant, or else not supported",
     "none": "not supported",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -96,6 +97,8 @@ def answer_by_onnx(
 
 
 def _fast_session(path: Path) -> Any | None:
+    # Its telemetry would start a thread and send reports over the network.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime  # noqa: PLC0415  # an optional dependency
     except ImportError:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from profiler.generic import LoopTraits
 from profiler.operator import ACTIVATIONS, Operator
 from profiler.schedules.schedule import Schedule
+from profiler.schedules.tiles import vector_split
 from profiler.target import Target
 
 ChooseSchedule = Callable[[Operator], Schedule]
@@ -212,7 +213,7 @@ def _tiles(operator: Operator, target: Target, schedule: Schedule) -> dict[str, 
     channels = operator.output_shape[3]
     tile_rows = _tile(options, _ROW_TILES)
     tile_channels = _tile(options, _CHANNEL_TILES)
-    n_vectors = math.ceil(tile_channels / target.lanes)
+    n_vectors, _ = vector_split(tile_channels, target.lanes)
     n_sums = tile_rows * n_vectors
     whole = n_vectors * target.lanes
     lanes_used = math.ceil(channels / tile_channels) * whole

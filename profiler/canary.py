@@ -65,6 +65,19 @@ class CanaryWatch:
         if latency_us is None:
             return True
         self._recent_us.append(latency_us)
-        usual_us = float(np.median(self._recent_us))
-        deviation_us = _MAD_TO_SD * float(np.median(np.abs(np.array(self._recent_us) - usual_us)))
+        usual_us, deviation_us = self._usual()
         return abs(latency_us - usual_us) > max(TOLERANCE * usual_us, 3 * deviation_us)
+
+    @property
+    def relative_deviation(self) -> float:
+        """Standard deviation of the recent canaries over their median; 0 while there are none."""
+        if not self._recent_us:
+            return 0.0
+        usual_us, deviation_us = self._usual()
+        return deviation_us / usual_us
+
+    def _usual(self) -> tuple[float, float]:
+        """Median and robust standard deviation, in microseconds."""
+        recent_us = np.array(self._recent_us)
+        usual_us = float(np.median(recent_us))
+        return usual_us, _MAD_TO_SD * float(np.median(np.abs(recent_us - usual_us)))

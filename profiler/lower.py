@@ -97,11 +97,12 @@ def _convolution(operator: Operator, tensors: dict[str, Tensor], channels: int) 
     (sy, sx), (dy, dx) = operator.stride, operator.dilation
     ky, kx = _window(operator)
     depth = operator.input_shape[3] // operator.groups
-    width = operator.out_channels // operator.groups
+    panels = operator.out_channels // operator.groups // channels
     k = te.reduce_axis((0, depth), name="k")
 
     def first(o: Expression) -> Expression:
-        return o // width * depth if operator.groups > 1 else 0
+        # By its panel, which no tile leaves: TVM must see that all lanes read one number.
+        return o // channels // panels * depth if operator.groups > 1 else 0
 
     return te.compute(
         operator.output_shape,

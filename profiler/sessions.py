@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,6 +23,10 @@ from profiler.store import Visit
 #: Eleven sessions leave room for two disturbed ones: the upper 95 % bound of their median is the
 #: third largest, the 95 % interval reaches from the second to the tenth.
 N_SESSIONS = 11
+#: On a restless device there are more, up to three times as many, until the interval of the median
+#: can be expected to reach this far to either side.
+WANTED_HALF_WIDTH = 0.03
+_MOST_TIMES = 3
 SPACING_S = 0.25
 CONFIDENCE = 0.95
 #: A session whose canary moved is made again; no more than so many in all.
@@ -75,7 +80,7 @@ def measure_network(
 
     Args:
         item: The program; its plan is replaced by `SESSION_PLAN`.
-        sweep: Where; `n_rounds` is the number of sessions.
+        sweep: Where; `n_rounds` is the number of sessions on a steady device.
         progress: Called after each session.
         sleep: Waits between sessions, in seconds.
 
@@ -85,8 +90,10 @@ def measure_network(
     """
     item = replace(item, plan=SESSION_PLAN)
     watch = watch_canary(sweep)
+    # Known before the first session: a number that followed from the sessions would bend bounds.
+    n_sessions = choose_n_sessions(watch.relative_deviation, sweep.n_rounds)
     visits: list[Visit] = []
-    for index in range(sweep.n_rounds + MAX_EXTRA_SESSIONS):
+    for index in range(n_sessions + MAX_EXTRA_SESSIONS):
         visit, moved = _session(item, sweep, index, watch)
         sweep.store.append([visit])
         if isinstance(visit.outcome, Failure):
@@ -96,11 +103,21 @@ def measure_network(
             )
         visits.append(visit)
         n_good = sum(UNUSABLE_FLAGS.isdisjoint(v.flags) for v in visits)
-        progress(min(n_good, sweep.n_rounds), sweep.n_rounds)
-        if n_good >= sweep.n_rounds:
+        progress(min(n_good, n_sessions), n_sessions)
+        if n_good >= n_sessions:
             break
         sleep(SPACING_S * (2 if moved else 1))
-    return _summarize(visits, sweep.n_rounds)
+    return _summarize(visits, n_sessions)
+
+
+def choose_n_sessions(relative_deviation: float, least: int) -> int:
+    """Sessions for an interval of `WANTED_HALF_WIDTH`, from how far the canary's visits spread.
+
+    The median of n normal samples deviates by sqrt(pi / 2 n) of their standard deviation (Kenney &
+    Keeping, Mathematics of Statistics, part 2, section 7.4).
+    """
+    wanted = math.pi / 2 * (1.96 * relative_deviation / WANTED_HALF_WIDTH) ** 2
+    return min(max(least, math.ceil(wanted)), _MOST_TIMES * least)
 
 
 def _session(item: Item, sweep: Sweep, index: int, watch: CanaryWatch) -> tuple[Visit, bool]:

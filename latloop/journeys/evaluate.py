@@ -14,13 +14,16 @@ from costmodel.evaluate import evaluate as judge
 from latloop.journeys.fit import NETWORK_PURPOSES, fit_rows, training_data
 from latloop.workbench import Workbench
 from profiler.bench import StageProgress, quiet
+from profiler.canary import N_REMEMBERED, CanaryWatch
 from profiler.measure import WHOLE_PLAN
 from profiler.measurement import NetworkLatency
 from profiler.network import Network
 from profiler.runtime import time_networks
+from profiler.sessions import choose_n_sessions
 from searchspace.space import SearchSpace
 
-#: Visits to each network: the truth must be steadier than the predictions that it judges.
+#: Visits to each network, more on a restless device: the truth must be steadier than the
+#: predictions that it judges.
 N_ROUNDS = 9
 #: Parts of the measurements whose models make the learning curve.
 LEARNING_SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)
@@ -65,7 +68,9 @@ def evaluate(
     rng = np.random.default_rng()
     operators_of = [op for network in fresh for op in network.operators]
     workbench.runtime.tune(operators_of, "evaluate", rng, progress)
-    time_networks(workbench.runtime, fresh, "evaluate", N_ROUNDS, rng, progress, WHOLE_PLAN)
+    remembered_us = workbench.store.latest_us(workbench.device_id, "canary", N_REMEMBERED)
+    n_rounds = choose_n_sessions(CanaryWatch(remembered_us).relative_deviation, N_ROUNDS)
+    time_networks(workbench.runtime, fresh, "evaluate", n_rounds, rng, progress, WHOLE_PLAN)
     names = {network.name for network in fresh}
     rows = workbench.store.network_latencies(workbench.device_id, {"evaluate"})
     test = tuple(row for row in rows if row.name in names)

@@ -19,13 +19,15 @@ ELEMENTWISE_RULE = "elementwise"
 def global_candidates(operator: Operator, target: Target) -> tuple[Schedule, ...]:
     """Blocks of channels that are summed over all pixels in registers."""
     tiles = channel_tiles(operator.out_channels, target.lanes, (1, 2, 4, 8))
-    return tuple(Schedule(GLOBAL_RULE, (("channels", channels),)) for channels in tiles)
+    most = target.n_vector_registers - 2
+    fitting = [tile for tile in tiles if vector_split(tile, target.lanes)[0] <= most]
+    return tuple(Schedule(GLOBAL_RULE, (("channels", channels),)) for channels in fitting[-4:])
 
 
 def elementwise_candidates(operator: Operator, target: Target) -> tuple[Schedule, ...]:
     """Runs of channels that are done at once."""
     tiles = channel_tiles(operator.out_channels, target.lanes, (1, 4))
-    return tuple(Schedule(ELEMENTWISE_RULE, (("channels", channels),)) for channels in tiles)
+    return tuple(Schedule(ELEMENTWISE_RULE, (("channels", channels),)) for channels in tiles[-3:])
 
 
 def apply_global(schedule: Schedule, sch: s_tir.Schedule, target: Target) -> None:

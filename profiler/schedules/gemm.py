@@ -26,7 +26,7 @@ def candidates(operator: Operator, target: Target) -> tuple[Schedule, ...]:
     rows = math.prod(operator.input_shape[:3])
     found = []
     for channels in channel_tiles(operator.out_channels, target.lanes, (1, 2, 3, 4, 8)):
-        n_vectors = math.ceil(channels / target.lanes)
+        n_vectors, _ = vector_split(channels, target.lanes)
         for n_rows in divisors(rows, 8):
             n_sums = n_rows * n_vectors
             if n_sums > target.n_vector_registers - 2:

@@ -11,11 +11,28 @@ def divisors(value: int, most: int) -> tuple[int, ...]:
 
 
 def channel_tiles(n_channels: int, lanes: int, vectors: Iterable[int]) -> tuple[int, ...]:
-    """Tiles of whole vectors that divide the channels; else the largest divisors there are."""
-    tiles = tuple(v * lanes for v in vectors if n_channels % (v * lanes) == 0)
-    return tiles or divisors(n_channels, max(vectors) * lanes)[-1:]
+    """Tiles that divide the channels: so many whole vectors, else vectors of fewer lanes.
+
+    Where no tile of whole vectors divides the channels, all that keep the widest vectors that do,
+    up to twice as many channels: narrow vectors leave registers free.
+    """
+    counts = tuple(vectors)
+    whole = tuple(v * lanes for v in counts if n_channels % (v * lanes) == 0)
+    if whole:
+        return whole
+    _, widest = vector_split(n_channels, lanes)
+    return tuple(
+        tile
+        for tile in divisors(n_channels, 2 * max(counts) * lanes)
+        if vector_split(tile, lanes)[1] == widest
+    )
 
 
 def vector_split(tile: int, lanes: int) -> tuple[int, int]:
-    """Split a tile into (vectors, lanes); a tile of no whole vectors is one odd vector."""
-    return (tile // lanes, lanes) if tile % lanes == 0 else (1, tile)
+    """Split a tile into (vectors, lanes): whole vectors, else the largest power of two that fits.
+
+    Vectors of other widths are no type of any processor: 24 numbers as one vector took 20 times as
+    long as three vectors of 8 (AVX-512).
+    """
+    fitting = min(tile & -tile, lanes)  # its lowest bit is the largest power of two that divides it
+    return tile // fitting, fitting

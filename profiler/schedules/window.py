@@ -7,7 +7,6 @@ that one row of outputs reads (2), so that the padded copy stays in the nearest 
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from profiler.operator import Operator
@@ -29,7 +28,7 @@ def conv_candidates(operator: Operator, target: Target) -> tuple[Schedule, ...]:
     # No tile reaches into the next group: its sums read the same inputs.
     width = operator.out_channels // operator.groups
     for channels in channel_tiles(width, target.lanes, (1, 2, 4)):
-        n_vectors = math.ceil(channels / target.lanes)
+        n_vectors, _ = vector_split(channels, target.lanes)
         for pixels in divisors(operator.output_shape[2], 8):
             n_sums = pixels * n_vectors
             if n_sums <= target.n_vector_registers - 2:
@@ -47,7 +46,7 @@ def window_candidates(operator: Operator, target: Target) -> tuple[Schedule, ...
     """Tiles for depthwise convolutions and pooling."""
     found = []
     for channels in channel_tiles(operator.out_channels, target.lanes, (1, 2, 4)):
-        n_vectors = math.ceil(channels / target.lanes)
+        n_vectors, _ = vector_split(channels, target.lanes)
         for pixels in divisors(operator.output_shape[2], 8):
             n_sums = pixels * n_vectors
             if n_sums <= target.n_vector_registers - 4:

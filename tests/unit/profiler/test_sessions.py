@@ -16,6 +16,7 @@ from profiler.sessions import (
     SPACING_S,
     NetworkFailedError,
     NetworkMeasurement,
+    choose_n_sessions,
     measure_network,
 )
 from profiler.store import Store, Visit
@@ -141,7 +142,7 @@ def test_no_more_than_the_extra_sessions_are_made_and_then_all_count(
     store: Store, measure_with: MeasureWith
 ) -> None:
     def answer(name: str, n: int) -> Timing:
-        return timing(50 * 1.6**n) if name == "canary" else script()(name, n)
+        return timing(50 * 1.6 ** max(n - 8, 0)) if name == "canary" else script()(name, n)
 
     runner = ScriptedRunner(answer)
     measured = measure_with(runner)
@@ -149,6 +150,34 @@ def test_no_more_than_the_extra_sessions_are_made_and_then_all_count(
     assert len(visits_in(store)) == 22
     assert measured.session_us == SESSION_US * 2
     assert measured.flags == ("canary_moved",)
+
+
+def test_a_restless_device_gets_more_sessions_chosen_before_the_first(
+    measure_with: MeasureWith,
+) -> None:
+    # Median 100, median absolute deviation 5: a standard deviation of 7.4 % asks for 37 sessions.
+    first_us = (90, 95, 95, 100, 100, 105, 105, 110)
+
+    def answer(name: str, n: int) -> Timing:
+        if name == "canary":
+            return timing(first_us[n - 1] if n <= 8 else 100)
+        return script()(name, n)
+
+    runner = ScriptedRunner(answer)
+    measured = measure_with(runner)
+    assert runner.visited.count("program") == 33
+    assert measured.session_us == SESSION_US * 3
+    # B ~ Binomial(33, 1/2): P(B <= 20) = 0.919, P(B <= 21) = 0.960: the 22nd of 33, three of each.
+    assert measured.upper_us == 107
+
+
+@pytest.mark.parametrize(
+    ("deviation", "n"), [(0.0, 11), (0.03, 11), (0.045, 14), (0.06, 25), (0.07, 33), (0.5, 33)]
+)
+def test_sessions_grow_with_the_square_of_the_spread_up_to_three_times(
+    deviation: float, n: int
+) -> None:
+    assert choose_n_sessions(deviation, 11) == n
 
 
 def test_doubts_about_kept_sessions_are_told_once_each(measure_with: MeasureWith) -> None:

@@ -13,6 +13,7 @@ from profiler.importers.match import (
     decompose_batch_norm,
     match_operators,
 )
+from profiler.importers.neighbours import release_additions, sink_transposes
 from profiler.importers.parts import split_products
 from profiler.importers.relax_emit import Emitter
 from profiler.importers.relax_lower import lower_graph
@@ -47,7 +48,9 @@ def lower_relax(
     split_products(graph)
     absorb_channels_before(graph)
     decompose_transposed(graph)
+    sink_transposes(graph)
     match_operators(graph)
+    release_additions(graph)
     graph.drop_unread()
     emitter = Emitter(graph, module)
     emitted = emitter.emit()

@@ -144,10 +144,8 @@ class Emitter:
 
     def _ours(self, node: Node) -> None:
         operator = node.attributes["operator"]
-        if operator.kind in {"dense", "add"} and len(node.output.shape) != 4:
-            orders = [identity(len(v.shape)) for v in node.inputs]
-            if operator.kind == "add":
-                orders = [self._get(node.inputs[0])[1]] * 2
+        if operator.kind == "add":
+            orders = [self._common_order(node.inputs)] * 2
         elif operator.kind == "dense":
             orders = [identity(len(v.shape)) for v in node.inputs]
         else:
@@ -166,6 +164,12 @@ class Emitter:
         out = node.output
         order = orders[0] if operator.kind in {"dense", "add"} else _image_order(len(out.shape))
         self._stored[out] = self._view(made, stored_shape(out.shape, order)), order
+
+    def _common_order(self, values: list[Value]) -> Order:
+        """Where tensors of one shape lie: as our operators make them, where one of them does."""
+        orders = [self._get(value)[1] for value in values]
+        image = _image_order(len(values[0].shape))
+        return image if image in orders else orders[0]
 
     def _rename(self, node: Node) -> None:
         self._stored[node.output] = self._get(node.inputs[0])

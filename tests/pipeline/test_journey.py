@@ -17,6 +17,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from latloop.cli.main import main
+from searchspace.genes import all_genomes
 
 from .command_line import latloop, read_rows
 from .conftest import ACCURACY, N_FRESH, N_NETWORKS, Journey
@@ -32,7 +33,7 @@ VERIFY_KEYS = {
 SEARCH_KEYS = {
     "space", "subnet", "accuracy_percent", "accuracy_error_percent", "predicted_ms", "low_ms",
     "high_ms", "measured_ms", "measured_low_ms", "measured_high_ms", "meets_limit", "evaluations",
-    "seconds", "folder",
+    "seconds", "folder", "peak_activation_bytes",
 }  # fmt: skip
 FAMILY_KEYS = {
     "n_networks", "median_ape_percent", "within_5_percent", "within_10_percent",
@@ -104,6 +105,21 @@ def test_search_returns_the_most_accurate_subnet_that_meets_the_limit(journey: J
     assert answer["meets_limit"] is True
     assert answer["measured_low_ms"] <= answer["measured_ms"] <= answer["measured_high_ms"]
     assert answer["measured_ms"] <= journey.limit_ms
+    (peak_bytes,) = TINY.peak_activation_bytes(np.array([TINY.parse(FOUND)]))
+    assert answer["peak_activation_bytes"] == peak_bytes
+
+
+def test_a_search_without_enough_memory_names_the_smallest_subnet(journey: Journey) -> None:
+    limits = ("--latency", "1s", "--memory", "1kB")
+    done = latloop(
+        journey.home, "search", "local", "--space", NAME, *limits, "--accuracy", ACCURACY
+    )
+    assert done.code == 1
+    least = TINY.peak_activation_bytes(all_genomes(TINY.choices)).min()
+    assert (
+        f"no subnet of {NAME} has activations of at most 1 kB; "
+        f"the smallest takes {least / 1000:g} kB: " in done.err
+    )
 
 
 def test_the_deployed_program_agrees_with_torch_and_onnx(journey: Journey) -> None:

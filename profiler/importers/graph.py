@@ -108,8 +108,8 @@ class Graph:
 
 def constant(array: Array) -> Value:
     """A value that is known."""
-    contiguous = np.ascontiguousarray(array).reshape(array.shape)
-    return Value(TensorType(tuple(array.shape), str(array.dtype)), contiguous)
+    # Not made contiguous: a transpose of a large weight would be copied once more than needed.
+    return Value(TensorType(tuple(array.shape), str(array.dtype)), np.asarray(array))
 
 
 def walk_single(value: Value, readers: Mapping[Value, list[Node]]) -> Iterator[Node]:

@@ -196,20 +196,27 @@ CONVERTERS: Final[dict[str, type[Converter]]] = {
     )
 }  # fmt: skip
 
-#: Operators of which TVM has conversions that end in tensors whose shapes depend on the data, in
-#: no tensors at all, or that are for another operator of the same name.
-REFUSED: Final = frozenset({
-    "AllClassNMS", "Attention", "Compress", "ConcatFromSequence", "If", "Loop",
-    "NonMaxSuppression", "NonZero", "Optional", "OptionalGetElement", "OptionalHasElement",
-    "Scan", "SequenceAt",
-    "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SequenceLength",
-    "SplitToSequence", "Unique",
-})  # fmt: skip
+_IS_FLOW: Final = "is control flow that depends on the data"
+_HAS_NO_SHAPE: Final = "makes a shape that depends on the data"
+_IS_NO_TENSOR: Final = "makes something that is no tensor"
+#: Operators that are refused although TVM has conversions of that name, and why.
+REFUSED: Final = {
+    **dict.fromkeys(("If", "Loop", "Scan"), _IS_FLOW),
+    **dict.fromkeys(
+        ("AllClassNMS", "Compress", "NonMaxSuppression", "NonZero", "Unique"), _HAS_NO_SHAPE
+    ),
+    **dict.fromkeys(
+        ("ConcatFromSequence", "Optional", "OptionalGetElement", "OptionalHasElement",
+         "SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert",
+         "SequenceLength", "SplitToSequence"), _IS_NO_TENSOR,
+    ),
+    "Attention": "is another operator of the same name",
+}  # fmt: skip
 
 
 def convertible() -> frozenset[str]:
     """Names of the ONNX operators that have a conversion, ours or TVM's."""
-    return frozenset({*onnx_frontend._get_convert_map(), *CONVERTERS, "Constant"}) - REFUSED
+    return frozenset({*onnx_frontend._get_convert_map(), *CONVERTERS, "Constant"}) - REFUSED.keys()
 
 
 @contextmanager

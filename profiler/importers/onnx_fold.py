@@ -183,6 +183,10 @@ def _assemble(
     for node in reversed(nodes):
         if needed.isdisjoint(node.output):
             continue
+        # Of a Split the number of outputs is part of what it does.
+        while node.op_type != "Split" and len(node.output) > 1 and node.output[-1] not in needed:
+            del node.output[-1]
+        node.name = node.name or node.output[0]
         alive.append(node)
         needed |= set(node.input) | _names_in_branches([node])
     outputs = []

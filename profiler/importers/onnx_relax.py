@@ -7,14 +7,15 @@ import io
 import warnings
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import onnx
 import tvm
 from tvm import relax
-from tvm.relax.frontend.onnx import from_onnx
+from tvm.relax.frontend.onnx import onnx_frontend
 
 from profiler.importers.errors import ModelImportError, UnsupportedOperatorError
-from profiler.importers.onnx_converters import converters, convertible
+from profiler.importers.onnx_converters import REFUSED, converters, convertible
 
 
 def to_relax(model: onnx.ModelProto, path: Path) -> tvm.IRModule:
@@ -30,15 +31,39 @@ def to_relax(model: onnx.ModelProto, path: Path) -> tvm.IRModule:
     """
     with converters():
         _refuse_unsupported(model, path)
-        try:
-            # The front end prints to standard output, which belongs to whoever called us.
-            with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                module = from_onnx(model, keep_params_in_input=False, sanitize_input_names=False)
-        except (ValueError, TypeError, KeyError, AssertionError, NotImplementedError,
-                AttributeError, IndexError, RuntimeError) as error:  # fmt: skip
-            raise ModelImportError(f"{path} cannot be converted: {_first_line(error)}") from error
+        # The front end prints to standard output, which belongs to whoever called us.
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # Its function `from_onnx` would check the model again, which copies all weights.
+            importer = _Importer({}, "float32", sanitize=False)
+            importer.path = path
+            module = importer.from_onnx(model.graph, _opset(model))
     return relax.transform.CanonicalizeBindings()(module)
+
+
+class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]  # TVM has no types
+    """TVM's front end, whose errors name the node.
+
+    Attributes:
+        path: Where the model came from.
+    """
+
+    path: Path
+
+    def _convert_operator(self, op_name: str, inputs: Any, attrs: Any, opset: int) -> Any:
+        try:
+            return super()._convert_operator(op_name, inputs, attrs, opset)
+        except (ValueError, TypeError, LookupError, AssertionError, AttributeError,
+                RuntimeError) as error:  # fmt: skip
+            name = attrs["tvm_custom"]["name"]
+            raise ModelImportError(
+                f"{self.path}: {op_name} {name!r} cannot be converted: {_last_line(error)}; "
+                "replace it before the export"
+            ) from error
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return next(int(o.version) for o in model.opset_import if o.domain in {"", "ai.onnx"})
 
 
 def _refuse_unsupported(model: onnx.ModelProto, path: Path) -> None:
@@ -54,6 +79,7 @@ def _refuse_unsupported(model: onnx.ModelProto, path: Path) -> None:
     if missing:
         listed = "; ".join(
             f"{name} ({count}, the first is node {first[name]!r})"
+            + (f", which {REFUSED[name]}" if name in REFUSED else "")
             for name, count in sorted(missing.items())
         )
         raise UnsupportedOperatorError(
@@ -62,6 +88,6 @@ def _refuse_unsupported(model: onnx.ModelProto, path: Path) -> None:
         )
 
 
-def _first_line(error: BaseException) -> str:
+def _last_line(error: BaseException) -> str:
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -164,6 +164,8 @@ class MaxPool(Converter):
 
     @classmethod
     def _impl_v1(cls, bb: Any, inputs: Any, attr: Any, _params: Any) -> Any:
+        if attr["tvm_custom"]["num_outputs"] > 1:
+            raise ValueError("the places of its maxima cannot be imported")
         return _pool(bb, inputs[0], attr, "max")
 
 

@@ -308,7 +308,7 @@ def _layouts() -> Mapping[str, Case]:
 
 def _choices() -> Mapping[str, Case]:
     table = (5, 3)
-    cases = {
+    return {
         "Slice": node_case("Slice", (6, 7), known=[_ints(1, -1), _ints(5, 0), _ints(0, 1),
                                                     _ints(2, -2)]),
         "Slice_1": node_case("Slice", (6, 7), opset=9, starts=[1], ends=[4], axes=[1]),
@@ -334,7 +334,6 @@ def _choices() -> Mapping[str, Case]:
         "ScatterElements": node_case("ScatterElements", (3, 4),
                                       known=[np.asarray([[1, 0, 2, 2]]), _random(1, 4)], axis=0),
     }  # fmt: skip
-    return cases
 
 
 def _looked_up(op: str, shape: Sequence[int], extent: int) -> Case:
@@ -371,7 +370,7 @@ def _resizes() -> Mapping[str, Case]:
         return node_case("Resize", image, known=known, mode=mode, **attributes)
 
     transformation = "coordinate_transformation_mode"
-    cases = {
+    return {
         "Resize_nearest": scaled("nearest", (2, 2), **{transformation: "asymmetric"},
                                  nearest_mode="floor"),
         "Resize_nearest_half": scaled("nearest", (1.7, 0.6)),
@@ -389,7 +388,6 @@ def _resizes() -> Mapping[str, Case]:
         "Upsample_9": node_case("Upsample", image, opset=9, mode="nearest", known=[
             np.asarray([1, 1, 2, 2], np.float32)]),
     }  # fmt: skip
-    return cases
 
 
 def _recurrent() -> Mapping[str, Case]:

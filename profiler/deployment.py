@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import numpy as np
 import onnx
 
 from devices.device import Failure, KernelCall, Region, Runner, Tensor, TimingPlan, Workload
@@ -135,7 +134,8 @@ def run_program(
     Args:
         runner: Holds the workload's kernels.
         workload: What is run.
-        input_indices, output_indices: The index of each tensor, by name.
+        input_indices: The index of each input's tensor, by name.
+        output_indices: The same of each output.
         inputs: As the model has them.
         shapes: The model's own shapes of inputs and outputs, by name; None for images that are
             NCHW in the model and NHWC in the program.
@@ -318,51 +318,3 @@ def write_report(folder: Path, report: Mapping[str, object]) -> None:
     new = folder / f"{REPORT_FILE}.new"
     new.write_text(json.dumps(report, indent=1) + "\n")
     new.replace(folder / REPORT_FILE)
-
-
-@dataclass(frozen=True, slots=True)
-class OutputCheck:
-    """How far several ways to compute a network agree on the same inputs.
-
-    Attributes:
-        max_error: Largest difference from the reference over the reference's largest magnitude,
-            over all inputs and all ways.
-        min_difference: Smallest relative difference between the reference's outputs of two
-            inputs: near 0 means that the check could not have failed.
-        n_inputs: Inputs that were tried.
-    """
-
-    max_error: float
-    min_difference: float
-    n_inputs: int
-
-    @property
-    def passes(self) -> bool:
-        """All ways agree to 1e-3, on inputs whose outputs differ by more than ten times that."""
-        return self.max_error <= 1e-3 and self.min_difference > 1e-2
-
-
-def compare_outputs(reference: Sequence[Array], others: Sequence[Sequence[Array]]) -> OutputCheck:
-    """Compare outputs, one array an input, of several ways with those of a reference.
-
-    Raises:
-        ValueError: fewer than two inputs, or a way with another number of outputs.
-    """
-    counts = [len(reference), *map(len, others)]
-    if not others or len(reference) < 2 or len(set(counts)) > 1:
-        raise ValueError(f"two inputs or more are needed from every way, got {counts}")
-    errors = [
-        _relative(array, expected)
-        for other in others
-        for array, expected in zip(other, reference, strict=True)
-    ]
-    differences = [_relative(a, b) for i, a in enumerate(reference) for b in reference[i + 1 :]]
-    return OutputCheck(max(errors), min(differences), len(reference))
-
-
-def _relative(array: Array, expected: Array) -> float:
-    with np.errstate(invalid="ignore"):  # infinities
-        difference = float(np.max(np.abs(array - expected)))
-    scale = float(np.max(np.abs(expected)))
-    # A NaN must fail every comparison that follows.
-    return difference / scale if scale > 0 and np.isfinite(difference) else float("inf")

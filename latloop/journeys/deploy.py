@@ -26,11 +26,11 @@ from profiler.bench import StageProgress, quiet
 from profiler.deployment import (
     MODEL_FILE,
     Deployment,
-    OutputCheck,
     read_report,
     write_report,
 )
 from profiler.importers.kept import Answer
+from profiler.output_check import OutputCheck
 from profiler.plan import ArenaPlan
 from profiler.runtime import Model, Prepared
 from profiler.sessions import NetworkMeasurement

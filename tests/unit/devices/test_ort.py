@@ -70,6 +70,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "sub": save(
             folder, "sub", [helper.make_node("Sub", ["a", "b"], ["y"])], TensorProto.INT64, 2
         ),
+        "twice": save(
+            folder, "twice", [helper.make_node("Add", ["a", "a"], ["y"])], TensorProto.FLOAT, 1
+        ),
         "endless": endless(folder),
         "broken": broken,
     }
@@ -118,7 +121,7 @@ def test_more_than_one_thread_is_refused() -> None:
 
 
 def test_the_runner_describes_its_models(runner: RunnerSession) -> None:
-    assert set(runner.description.kernels) == {"abs", "sub", "endless", "broken"}
+    assert set(runner.description.kernels) == {"abs", "sub", "twice", "endless", "broken"}
     assert runner.description.tick_ns > 0
     assert runner.description.pid != os.getpid()
 
@@ -142,6 +145,13 @@ def test_integers_pass_as_integers(runner: RunnerSession) -> None:
     outputs = runner.run(workload, {0: left, 1: right}, (2,), 20_000)
     assert isinstance(outputs, dict)
     np.testing.assert_array_equal(outputs[2], left - right)
+
+
+def test_subnormal_numbers_are_zero_as_in_our_own_runner(runner: RunnerSession) -> None:
+    twice = Workload(ABS.tensors, (KernelCall("twice", (0, 1)),), 8 * N, 0)
+    outputs = runner.run(twice, {0: np.full(N, 1e-40, np.float32)}, (1,), 20_000)
+    assert isinstance(outputs, dict)
+    assert not outputs[1].any()
 
 
 def test_a_model_is_timed_by_the_plan(runner: RunnerSession) -> None:

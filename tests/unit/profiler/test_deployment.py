@@ -20,12 +20,12 @@ from profiler.deployment import (
     WEIGHTS_FILE,
     Deployment,
     DeploymentError,
-    compare_outputs,
     read_deployment,
     read_report,
     write_deployment,
     write_report,
 )
+from profiler.output_check import compare_outputs
 from profiler.program import assemble
 from tests.unit.searchspace.network_interpreter import interpret
 

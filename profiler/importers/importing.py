@@ -108,7 +108,7 @@ def _ask_worker(request: Mapping[str, Any]) -> dict[str, Any]:
         errors="replace",
         check=False,
     )
-    if done.stdout.endswith("\n"):
+    if done.returncode == 0 and done.stdout:
         return dict(json.loads(done.stdout))
     how = f"exit code {done.returncode}"
     if done.returncode < 0:

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 from latloop.cli.main import main
+from profiler.artifacts import ArtifactStore
 from profiler.build import Kernel
 from profiler.deployment import write_deployment
+from profiler.importers.kept import Answer, KeptModel, keep_model, read_kept
 from profiler.program import assemble
 from profiler.schedules.space import default_schedule
 from profiler.target import Target
 from searchspace.space import load_space
+from tests.unit.profiler.importers.hand_made import hand_made_model
 
 
 @dataclass(frozen=True)
@@ -70,3 +73,13 @@ def deployed(tmp_path: Path, smallest_weights: dict[str, np.ndarray]) -> Path:
     folder = tmp_path / "my-net"
     write_deployment(folder, assemble(network, kernels), executable, smallest_weights, "a-device")
     return folder
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> KeptModel:
+    """An imported model as a store keeps it."""
+    store = ArtifactStore(tmp_path / "artifacts")
+    answers = [Answer({"x": np.ones((2, 3), np.float32)}, {"y": np.ones((3, 2), np.float32)})]
+    model = read_kept(keep_model(hand_made_model(), store, answers=answers), store)
+    assert model is not None
+    return model

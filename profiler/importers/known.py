@@ -84,7 +84,7 @@ def evaluate(node: Node, arrays: list[Array]) -> Array | None:
     elif op == "matmul":
         result = np.matmul(*arrays)
     elif op == "take":
-        result = np.take(*arrays, axis=attributes.get("axis"))
+        result = np.take(arrays[0], arrays[1], axis=attributes.get("axis"))
     elif op == "strided_slice":
         result = _sliced(arrays[0], attributes)
     else:

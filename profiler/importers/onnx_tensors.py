@@ -26,10 +26,11 @@ def shape_of(tensor: Any) -> tuple[int, ...]:
         ValueError: its shape depends on the data.
     """
     shape = getattr(tensor.ty, "shape", None)
-    values = [] if shape is None else [getattr(e, "value", None) for e in shape.values]
-    if shape is None or not all(isinstance(value, int) for value in values):
+    extents = [] if shape is None else [getattr(e, "value", None) for e in shape.values]
+    known_extents = tuple(extent for extent in extents if isinstance(extent, int))
+    if shape is None or len(known_extents) < len(extents):
         raise ValueError("a tensor's shape depends on the data, which Latloop cannot import")
-    return tuple(values)
+    return known_extents
 
 
 def dtype_of(tensor: Any) -> str:

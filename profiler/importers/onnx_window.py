@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -148,7 +147,8 @@ def _transposed_window(
 def _dilated(weight: Any, window: _Window) -> Any:
     """A kernel with the zeros between its taps written out."""
     spread = np.zeros((*weight.shape[:2], *map(window.reach, range(len(window.kernel)))), "float32")
-    spread[(..., *(slice(None, None, d) for d in window.dilations))] = weight
+    taps: Any = (..., *(slice(None, None, d) for d in window.dilations))
+    spread[taps] = weight
     return const(spread, "float32")
 
 
@@ -221,7 +221,7 @@ def _counted(window: _Window, stated: _Window, image: tuple[int, ...]) -> Any:
         factors.append(kernel / (np.minimum(starts + kernel, end) - starts))
     if len(factors) == 1:
         factors.insert(0, np.ones(1))
-    return math.prod(np.ix_(*factors))[None, None]
+    return np.multiply.reduce(np.broadcast_arrays(*np.ix_(*factors)))[None, None]
 
 
 class Pad(Converter):

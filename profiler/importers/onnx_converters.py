@@ -10,6 +10,7 @@ import numpy as np
 from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
+from profiler.importers.channel_norm import LRN_SYMBOL
 from profiler.importers.onnx_einsum import Einsum
 from profiler.importers.onnx_index import (
     CumSum,
@@ -159,31 +160,19 @@ class LpNormalization(Converter):
 
 
 class LRN(Converter):
-    """A window over channels as a sum of shifted tensors, which fuse, and roots for powers."""
+    """An operation of its own, which the emitter writes for tensors as they lie."""
 
     @classmethod
-    def _impl_v1(cls, bb: Any, inputs: Any, attr: Any, _params: Any) -> Any:
+    def _impl_v1(cls, _bb: Any, inputs: Any, attr: Any, _params: Any) -> Any:
         x = inputs[0]
-        size = int(attr["size"])
-        alpha, beta = float(attr.get("alpha", 1e-4)), float(attr.get("beta", 0.75))
-        n_channels = shape_of(x)[1]
-        before = (size - 1) // 2
-        widths = [0, 0, before, size - 1 - before] + [0, 0] * (len(shape_of(x)) - 2)
-        squares = bb.normalize(relax.op.nn.pad(relax.op.multiply(x, x), widths))
-        # https://onnx.ai/onnx/operators/onnx__LRN.html
-        total = None
-        for shift in range(size):
-            part = relax.op.strided_slice(squares, [1], [shift], [shift + n_channels])
-            total = part if total is None else relax.op.add(total, part)
-            total = bb.normalize(total)
-        scaled = relax.op.multiply(total, const(alpha / size, "float32"))
-        base = bb.normalize(relax.op.add(const(float(attr.get("bias", 1.0)), "float32"), scaled))
-        if beta == 0.75:
-            root = bb.normalize(relax.op.sqrt(base))
-            power = relax.op.multiply(root, relax.op.sqrt(root))
-        else:
-            power = relax.op.power(base, const(beta, "float32"))
-        return relax.op.divide(x, power)
+        numbers = [
+            attr["size"],
+            attr.get("alpha", 1e-4),
+            attr.get("beta", 0.75),
+            attr.get("bias", 1.0),
+        ]
+        symbol = ":".join([LRN_SYMBOL, *map(repr, numbers)])
+        return relax.op.call_dps_packed(symbol, [x], relax.TensorType(shape_of(x), dtype_of(x)))
 
 
 #: Conversions of our own, by ONNX's names; they go before TVM's.

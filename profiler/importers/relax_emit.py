@@ -15,6 +15,7 @@ import tvm
 from tvm import relax
 
 from profiler.generic import TensorType
+from profiler.importers.channel_norm import LRN_SYMBOL, lrn_numbers, normalise_channels
 from profiler.importers.graph import Graph, Node, Value
 from profiler.importers.known import ELEMENTWISE
 from profiler.importers.match import OURS
@@ -97,6 +98,7 @@ class Emitter:
             "matmul": self._product,
             "image.resize2d": self._resize,
             "take": self._take,
+            LRN_SYMBOL: self._normalise_channels,
             "broadcast_to": self._broadcast,
             "argmax": self._place_of_largest,
             "argmin": self._place_of_largest,
@@ -334,6 +336,14 @@ class Emitter:
         place = order.index(axis % len(order))
         made = relax.op.take(variable, self._as(indices, (0,)), place, "clip")
         self._keep(node.output, made, order)
+
+    def _normalise_channels(self, node: Node) -> None:
+        variable, order = self._get(node.inputs[0])
+        numbers = lrn_numbers(node.attributes["symbol"])
+        made = self._block.emit_te(
+            normalise_channels, variable, order.index(1), numbers, primfunc_name_hint="lrn"
+        )
+        self._stored[node.output] = made, order
 
     def _broadcast(self, node: Node) -> None:
         value, shape = node.inputs[0], node.output.shape

@@ -71,6 +71,11 @@ def _read(
         attributes["loops"] = arguments[0]
         arguments = list(arguments[1].fields if isinstance(arguments[1], relax.Tuple)
                          else [arguments[1]])  # fmt: skip
+    elif isinstance(op, tvm.ir.Op) and op.name == "relax.call_dps_packed":
+        # An operation that Relax does not know, its numbers behind its name.
+        attributes["symbol"] = str(arguments[0].global_symbol)
+        name = attributes["symbol"].partition(":")[0]
+        arguments = list(arguments[1].fields)
     elif isinstance(op, tvm.ir.Op):
         name = op.name.removeprefix("relax.")
     else:

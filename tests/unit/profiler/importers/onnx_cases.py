@@ -204,6 +204,10 @@ def _windows() -> Mapping[str, Case]:
         "AveragePool_ceil": node_case(
             "AveragePool", image, kernel_shape=[2, 2], strides=[2, 3], ceil_mode=1, opset=19
         ),
+        "AveragePool_ceil_counts": node_case(
+            "AveragePool", image, kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1,
+            pads=[1, 0, 0, 1], count_include_pad=1, opset=19,
+        ),
         "AveragePool_of_signal": node_case("AveragePool", (1, 4, 9), kernel_shape=[2]),
         "GlobalAveragePool": node_case("GlobalAveragePool", image),
         "GlobalMaxPool": node_case("GlobalMaxPool", image),
@@ -460,6 +464,7 @@ def _memory_orders() -> Mapping[str, Case]:
         "between_tokens": between(tokens),
         "between_argmax": between(lambda g, v: g.node(
             "Cast", g.node("ArgMax", v, axis=1), to=TensorProto.FLOAT), 1),
+        "between_lrn": between(lambda g, v: g.node("LRN", v, size=3, alpha=0.5)),
         "between_softmax": between(lambda g, v: g.node("Softmax", v, axis=1)),
         "between_resize": between(lambda g, v: g.node(
             "Resize", v, "", g.known([1, 1, 2, 2]), mode="linear")),

@@ -97,9 +97,7 @@ def _sliced(array: Array, attributes: Mapping[str, Any]) -> Array:
     strides = attributes.get("argument4", [1] * len(axes))
     index = [slice(None)] * array.ndim
     for axis, begin, end, stride in zip(axes, begins, ends, strides, strict=True):
-        # An end before the first element cannot be written as a number of numpy's.
-        is_open = stride < 0 and end < -array.shape[axis]
-        index[axis] = slice(begin, None if is_open else end, stride)
+        index[axis] = slice(begin, end, stride)
     return array[tuple(index)]
 
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
+from profiler.importers.errors import ModelImportError
+
 Array = NDArray[Any]
 
 _RANDOM: Final = frozenset({
@@ -69,7 +71,13 @@ def _infer(
     graph = helper.make_graph(nodes, "g", [*inputs, *large], list(model.graph.output), small)
     plain = helper.make_model(graph, opset_imports=list(model.opset_import))
     plain.ir_version = max(model.ir_version, 4)  # before it, initializers had to be inputs
-    found = shape_inference.infer_shapes(plain, strict_mode=False, data_prop=True)
+    try:
+        found = shape_inference.infer_shapes(plain, strict_mode=False, data_prop=True)
+    except shape_inference.InferenceError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelImportError(
+            f"the model contradicts itself: {reason}; check it with onnx.checker.check_model"
+        ) from error
     values = [*found.graph.input, *found.graph.value_info, *found.graph.output]
     return {value.name: value.type.tensor_type for value in values}
 
@@ -116,8 +124,14 @@ def _fold(
         [helper.make_tensor_value_info(n, 0, None) for n in node.output if n],
     )  # fmt: skip
     imports = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
-    evaluator = ReferenceEvaluator(helper.make_model(graph, opset_imports=imports))
-    outputs = evaluator.run(None, values)
+    try:
+        evaluator = ReferenceEvaluator(helper.make_model(graph, opset_imports=imports))
+        outputs = evaluator.run(None, values)
+    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
+        raise ModelImportError(
+            f"{node.op_type} {node.name or node.output[0]!r} has known inputs and yet cannot be "
+            f"computed: {error}"
+        ) from error
     known.update(zip([n for n in node.output if n], map(np.asarray, outputs), strict=True))
     return True
 

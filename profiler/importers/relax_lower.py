@@ -18,7 +18,7 @@ from profiler.importers.graph import Graph, Node
 from profiler.importers.imported import ImportedModel
 from profiler.importers.in_place import find_in_place
 from profiler.importers.loop_traits import read_traits
-from profiler.importers.relax_emit import PACKED
+from profiler.importers.relax_writers import PACKED
 from profiler.network import Call, Network
 from profiler.operator import generic_operator
 

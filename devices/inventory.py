@@ -60,7 +60,7 @@ class DeviceEntry:
 
 LOCAL: Final = DeviceEntry("local", notes="this machine, one thread")
 LOCAL_ORT: Final = DeviceEntry(
-    "local-ort", notes="this machine through ONNX Runtime, one thread", runtime="onnxruntime"
+    "local-ort", notes="this machine with ONNX Runtime, one thread", runtime="onnxruntime"
 )
 _ALWAYS: Final = {entry.name: entry for entry in (LOCAL, LOCAL_ORT)}
 

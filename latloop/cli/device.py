@@ -26,8 +26,8 @@ def list_devices(devices: options.DevicesFile = None, as_json: options.AsJson = 
     if as_json:
         output.print_json([asdict(entry) for entry in inventory.entries])
         return
-    rows = [(e.name, e.transport, str(e.threads), e.notes) for e in inventory.entries]
-    output.print_table("devices", ("name", "transport", "threads", "notes"), rows)
+    rows = [(e.name, e.transport, e.runtime, str(e.threads), e.notes) for e in inventory.entries]
+    output.print_table("devices", ("name", "transport", "runtime", "threads", "notes"), rows)
 
 
 @app.command("check")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,7 +209,7 @@ class OwnRuntime:
         with reported_disk(self.bench.link_folder):
             if not path.exists():
                 folder.mkdir(parents=True, exist_ok=True)
-                new = path.with_suffix(".new")
+                new = path.with_suffix(f".{os.getpid()}.new")
                 new.write_bytes(image)
                 new.replace(path)
         return path.resolve()

@@ -15,7 +15,7 @@ from .tiny_space import NAME
 
 DEVICE = "local-ort"
 SUBNET = f"{NAME}:0101"
-N_NETWORKS = 4
+N_NETWORKS = 3
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -216,6 +219,40 @@ def test_the_runner_ends_with_its_session(models: Path) -> None:
     pid = session.description.pid
     session.close()
     assert not Path(f"/proc/{pid}").exists()
+
+
+HOST = """
+import sys
+from pathlib import Path
+from devices.device import KernelCall, Tensor, TimingPlan, Workload
+from devices.ort import OrtDevice
+session = OrtDevice().start(Path(sys.argv[1]))
+print(session.description.pid, flush=True)
+tensors = (Tensor("arena", 0, (64,)), Tensor("arena", 256, (64,)))
+endless = Workload(tensors, (KernelCall("endless", (0, 1)),), 512, 0)
+session.time(endless, TimingPlan(0, 0, 1, False, 600_000))
+"""
+
+
+def test_a_killed_host_leaves_no_process_behind(models: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", HOST, models], stdout=subprocess.PIPE) as host:
+        assert host.stdout is not None
+        runner = int(host.stdout.readline())
+        children = Path(f"/proc/{runner}/task/{runner}/children")
+        assert wait_until(lambda: bool(children.read_text().split())), "the visit never began"
+        (visit,) = map(int, children.read_text().split())
+        host.kill()
+    for pid in (visit, runner):
+        assert wait_until(lambda pid=pid: not Path(f"/proc/{pid}").exists()), f"{pid} lives on"
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float = 20.0) -> bool:
+    end_s = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > end_s:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def test_a_list_of_models_is_read_as_it_was_written(tmp_path: Path) -> None:

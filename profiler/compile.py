@@ -29,9 +29,14 @@ def compile_kernel(
     function = scheduled(operator, schedule, target, loops).with_attr(
         "global_symbol", CANONICAL_NAME
     )
+    is_generic = loops is not None
     built = tvm.compile(
         tvm.IRModule({CANONICAL_NAME: function}),
-        target=tvm_target(target, may_reorder=loops is not None),
+        target=tvm_target(
+            target,
+            may_reorder=is_generic,
+            may_forget_nan=is_generic and "isnan" not in str(loops),
+        ),
     )
     # In memory: a full disk must not look like an operator that does not compile.
     with os.fdopen(os.memfd_create(CANONICAL_NAME), "rb") as file:
@@ -40,8 +45,16 @@ def compile_kernel(
         return align_code(file.read(), CODE_ALIGNMENT_BYTES)
 
 
-def tvm_target(target: Target, *, may_reorder: bool = False) -> tvm.target.Target:
-    """Our target in TVM's words; the compiler may be let reorder the terms of sums."""
+def tvm_target(
+    target: Target, *, may_reorder: bool = False, may_forget_nan: bool = False
+) -> tvm.target.Target:
+    """Our target in TVM's words.
+
+    Args:
+        target: Ours.
+        may_reorder: The compiler may reorder the terms of sums, so that they run in vectors.
+        may_forget_nan: The same of maxima, whose result is any number where one of them is NaN.
+    """
     description: dict[str, object] = {
         "kind": "llvm",
         "mtriple": target.triple,
@@ -50,6 +63,8 @@ def tvm_target(target: Target, *, may_reorder: bool = False) -> tvm.target.Targe
     }
     if may_reorder:
         description |= {"fast-math-reassoc": True, "fast-math-contract": True}
+    if may_forget_nan:
+        description |= {"fast-math-nnan": True, "fast-math-nsz": True}
     if target.features:
         description["mattr"] = list(target.features)
     if target.triple.startswith("armv7"):

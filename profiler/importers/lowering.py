@@ -6,13 +6,10 @@ from collections.abc import Sequence
 
 import tvm
 
+from profiler.importers.decompose import decompose_average_pool, decompose_batch_norm
 from profiler.importers.imported import ImportedModel
 from profiler.importers.known import fold_constants
-from profiler.importers.match import (
-    decompose_average_pool,
-    decompose_batch_norm,
-    match_operators,
-)
+from profiler.importers.match import match_operators
 from profiler.importers.neighbours import release_additions, sink_transposes
 from profiler.importers.parts import split_products
 from profiler.importers.relax_emit import Emitter

@@ -10,13 +10,9 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from profiler.generic import TensorType
+from profiler.importers.decompose import decompose_average_pool, decompose_batch_norm
 from profiler.importers.graph import Graph, Node, Value, constant
-from profiler.importers.match import (
-    OURS,
-    decompose_average_pool,
-    decompose_batch_norm,
-    match_operators,
-)
+from profiler.importers.match import OURS, match_operators
 from profiler.operator import Operator
 
 Array = np.ndarray[Any, Any]

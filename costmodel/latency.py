@@ -129,8 +129,11 @@ class LatencyModel:
         return self.calibration.bound(mean, variance, unseen, confidence)
 
     def unseen(self, operators: Sequence[Operator]) -> tuple[Operator, ...]:
-        """The operators that were never measured on this device, each once, in input order."""
-        known = set(self.measured)
+        """The operators that were never measured on this device, each once, in input order.
+
+        An operator that only whole measured networks held counts as measured.
+        """
+        known = set(self.networks.prior.operators)
         return tuple(op for op in dict.fromkeys(operators) if op not in known)
 
     def _price(self, operators: tuple[Operator, ...]) -> OperatorCosts:

@@ -38,9 +38,17 @@ check: $(VENV)/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/dev.stamp
+# Wheels that hold trained models, for their .onnx files alone.
+ZOO := magika==1.0.3 nudenet==3.4.2 rapidocr-onnxruntime==1.4.4 silero-vad==6.2.3
+
+.zoo/stamp: Makefile | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .zoo $(ZOO)
+	@touch $@
+
+bench: $(VENV)/dev.stamp .zoo/stamp
 	$(BIN)/python benchmarks/evaluate.py
 	$(BIN)/python benchmarks/limits.py
+	PYTHONPATH=. $(BIN)/python benchmarks/models.py
 
 clean:
-	rm -rf $(VENV) .test-cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .zoo .test-cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tvm
 from tvm import s_tir
 
+from profiler.fast_math import with_fast_math
 from profiler.lower import lower
 from profiler.operator import Operator
 from profiler.schedules import elementwise, gemm, generic, window
@@ -45,4 +46,5 @@ def scheduled(
         raise ValueError(
             f"schedule rule must be one that this version knows, got {schedule.rule!r}"
         )
-    return sch.mod["main"]
+    # The other operators' own loops have no such calls.
+    return sch.mod["main"] if loops is None else with_fast_math(sch.mod["main"])

@@ -73,11 +73,9 @@ def plan_arena(
     if mode not in PLAN_MODES:
         raise ValueError(f"plan must be one of {', '.join(PLAN_MODES)}, got {mode!r}")
     given = tuple(range(len(network.calls)))
-    chosen = choose_order(network, alignment)
-    plans = [_plan_order(network, chosen, alignment)]
-    if chosen != given:
-        plans.insert(0, _plan_order(network, given, alignment))
-    best = min(plans, key=lambda plan: plan.arena_bytes)
+    best = _plan_order(network, choose_order(network, alignment), alignment)
+    if best.order != given and best.arena_bytes >= _least_bytes(network, alignment):
+        best = min(_plan_order(network, given, alignment), best, key=lambda plan: plan.arena_bytes)
     if mode == "optimal" and not best.is_optimal:
         return _improve(network, best, alignment, time_limit_s)
     return best
@@ -98,12 +96,20 @@ def _plan_order(network: Network, order: tuple[int, ...], alignment: int) -> Are
     if plan.is_optimal:
         return plan
     apart = find_lifetimes(ordered, in_place=False)
-    packing = _pack_greedily(pad_lifetimes(apart, alignment))
+    items = pad_lifetimes(apart, alignment)
+    if items.least_bytes >= plan.arena_bytes:
+        return plan
+    packing = _pack_greedily(items)
     if packing.arena_bytes >= plan.arena_bytes:
         return plan
     # No proof: the least that these need is not the least there is.
     plan_apart = _as_plan(order, apart, replace(packing, is_optimal=False))
     return replace(plan_apart, peak_live_bytes=plan.peak_live_bytes)
+
+
+def _least_bytes(network: Network, alignment: int) -> int:
+    """No plan of the network's own order needs less."""
+    return pad_lifetimes(find_lifetimes(network), alignment).least_bytes
 
 
 def _pack_greedily(items: Items) -> Packing:

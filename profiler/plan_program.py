@@ -40,6 +40,8 @@ def solve(
         Offsets, in units, exact but for rounding, or None where none was found; and whether it is
         proved that none is smaller, or that there is none.
     """
+    if time_limit_s <= 0:
+        return None, False
     program = _Program(items, most_bytes // unit_bytes, room // unit_bytes, unit_bytes)
     solver = highspy.Highs()
     for option, value in (

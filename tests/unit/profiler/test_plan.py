@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -115,13 +114,13 @@ def test_the_peak_is_what_is_live_at_the_worst_call(network: Network) -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(networks())
-def test_another_order_is_taken_only_where_it_makes_the_arena_smaller(network: Network) -> None:
+def test_another_order_is_taken_only_where_it_needs_less(network: Network) -> None:
     plan = plan_arena(network)
     given_order = tuple(range(len(network.calls)))
-    if plan.order != given_order:
-        assert plan.arena_bytes < peak_bytes(network, given_order, 64) or (
-            plan.arena_bytes < plan_arena(in_order(network, plan.order)).arena_bytes + 1
-        )
+    given_bytes = peak_bytes(network, given_order, 64)
+    assert plan.order == given_order or peak_bytes(network, plan.order, 64) < given_bytes
+    # What was chosen is not improved upon by choosing again.
+    assert plan_arena(in_order(network, plan.order)).arena_bytes == plan.arena_bytes
 
 
 @settings(deadline=None, max_examples=25)
@@ -167,7 +166,6 @@ def test_greedy_plans_of_real_shapes_are_valid_and_near_the_peak(family: str, se
     plan = plan_arena(network)
     assert_is_valid(network, plan)
     assert plan.arena_bytes <= 1.02 * peak_bytes(network, plan.order, 64)
-    assert plan.arena_bytes <= plan_arena(replace(network, calls=network.calls)).arena_bytes
 
 
 @pytest.mark.parametrize("family", FAMILIES)

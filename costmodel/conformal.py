@@ -9,8 +9,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
-from scipy.stats import norm, t
+from scipy.special import ndtri, stdtrit
 
 from costmodel.model import HeldOut
 from costmodel.network import LeftOut, quadratic_forms
@@ -52,7 +51,7 @@ class Calibration:
             return float(self.scores[rank - 1])
         freedom = n_scores + _PRIOR_SCORES
         size = math.sqrt((float(np.sum(self.scores**2)) + _PRIOR_SCORES) / freedom)
-        return size * float(t.ppf(0.5 + confidence / 2, freedom))
+        return size * float(stdtrit(freedom, 0.5 + confidence / 2))
 
     def bound(
         self,
@@ -137,6 +136,8 @@ def _unseen_factor(
     unseen: NDArray[np.float64],
 ) -> float:
     """The factor with which 95 % of the networks without some operators are covered."""
+    from scipy.optimize import brentq  # noqa: PLC0415  # who only predicts does not wait for it
+
     quantile = known.quantile(_REFERENCE)
 
     def shortfall(factor: float) -> float:
@@ -162,4 +163,4 @@ def _half_width(
 
 
 def _z(confidence: float) -> float:
-    return float(norm.ppf(0.5 + confidence / 2))
+    return float(ndtri(0.5 + confidence / 2))

@@ -15,7 +15,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve
-from scipy.optimize import minimize
 
 from profiler.operator import KINDS, Operator
 
@@ -273,6 +272,8 @@ def _gram_parts(
 
 def _search_sds(parts: NDArray[np.float64], residual: NDArray[np.float64]) -> NDArray[np.float64]:
     """Logarithms of the most probable standard deviations, in the order of `_NAMES`."""
+    from scipy.optimize import minimize  # noqa: PLC0415  # who only predicts does not wait for it
+
     unit = np.eye(len(residual))
 
     def cost(log_sds: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:

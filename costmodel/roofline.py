@@ -8,7 +8,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares, nnls
 
 from costmodel.errors import TooFewMeasurementsError
 from costmodel.features import total_bytes
@@ -78,6 +77,8 @@ def fit_roofline(operators: Sequence[Operator], latency_us: NDArray[np.float64])
     Raises:
         TooFewMeasurementsError: there is no operator.
     """
+    from scipy.optimize import least_squares  # noqa: PLC0415  # see `fit_rates`
+
     if not operators:
         raise TooFewMeasurementsError("a roofline needs at least 1 measured operator, got 0")
     flops, n_bytes = _amounts(operators)
@@ -110,6 +111,8 @@ def fit_rates(
         latency_us: Shape (n_operators,).
         roofline: The device; a kind with few samples stays near it.
     """
+    from scipy.optimize import nnls  # noqa: PLC0415  # who only predicts does not wait for it
+
     prior = np.array(
         [roofline.overhead_us, 1e3 / roofline.peak_gflops, 1e3 / roofline.bandwidth_gbps]
     )

@@ -12,7 +12,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve
-from scipy.optimize import minimize
 
 # Logarithms of (sd of the level, sd of a slope, sd of the curved part, its length in units of
 # the inputs' spread, sd of the noise) with their prior spreads. The length is one for all
@@ -96,6 +95,8 @@ def fit_smooth(
 
 
 def _search_scales(inputs: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
+    from scipy.optimize import minimize  # noqa: PLC0415  # who only predicts does not wait for it
+
     products, squared = _products(inputs, inputs)
     unit = np.eye(len(inputs))
 

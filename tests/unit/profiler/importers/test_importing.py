@@ -157,3 +157,10 @@ def test_a_function_that_fails_is_quoted(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelImportError, match="my_nets:make failed with KeyError: 'no weights'"):
         import_torch_now("my_nets:make", 0, store)
+
+
+def test_who_finds_a_kept_model_waits_for_neither_tvm_nor_torch() -> None:
+    code = "import sys, profiler.importers.importing; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"onnx", "numpy"} <= set(done.stdout.split())
+    assert not {"tvm", "torch", "scipy"} & set(done.stdout.split())

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import median
 
-from devices.device import Failure, TimingPlan
+from devices.device import Failure, Timing, TimingPlan
 from profiler.build import Progress, unheard
 from profiler.canary import CanaryWatch
 from profiler.measure import Item, Sweep, time_canary, time_once, watch_canary
@@ -38,6 +38,7 @@ SESSION_PLAN = TimingPlan(
     with_timestamps=False,
     timeout_ms=60_000,
 )
+_LEAST_BLOCKS = 5
 
 
 class NetworkFailedError(RuntimeError):
@@ -79,7 +80,8 @@ def measure_network(
     """Time a program in spaced sessions, each a fresh process with the canary around it.
 
     Args:
-        item: The program; its plan is replaced by `SESSION_PLAN`.
+        item: The program; its plan is replaced by `SESSION_PLAN`, with fewer blocks after the
+            first session where they would last longer than a second.
         sweep: Where; `n_rounds` is the number of sessions on a steady device.
         progress: Called after each session.
         sleep: Waits between sessions, in seconds.
@@ -102,6 +104,7 @@ def measure_network(
                 f"{visit.outcome.reason}: {visit.outcome.detail}"
             )
         visits.append(visit)
+        item = replace(item, plan=_within_a_second(visit.outcome))
         n_good = sum(UNUSABLE_FLAGS.isdisjoint(v.flags) for v in visits)
         progress(min(n_good, n_sessions), n_sessions)
         if n_good >= n_sessions:
@@ -118,6 +121,13 @@ def choose_n_sessions(relative_deviation: float, least: int) -> int:
     """
     wanted = math.pi / 2 * (1.96 * relative_deviation / WANTED_HALF_WIDTH) ** 2
     return min(max(least, math.ceil(wanted)), _MOST_TIMES * least)
+
+
+def _within_a_second(timing: Timing) -> TimingPlan:
+    """The plan with fewer blocks where a repetition is long: a second or five blocks."""
+    latency_us = visit_median_us(timing.block_ns, timing.n_repeats)
+    n_blocks = max(_LEAST_BLOCKS, int(1e6 / latency_us))
+    return replace(SESSION_PLAN, n_blocks=min(n_blocks, SESSION_PLAN.n_blocks))
 
 
 def _session(item: Item, sweep: Sweep, index: int, watch: CanaryWatch) -> tuple[Visit, bool]:

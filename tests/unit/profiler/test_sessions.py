@@ -105,6 +105,16 @@ def test_each_session_is_a_long_visit_between_two_canaries(measure_with: Measure
     assert naps == [SPACING_S] * 2
 
 
+@pytest.mark.parametrize(("latency_us", "n_blocks"), [(100, 25), (100_000, 10), (500_000, 5)])
+def test_sessions_of_a_slow_network_have_fewer_blocks_after_the_first(
+    measure_with: MeasureWith, latency_us: int, n_blocks: int
+) -> None:
+    runner = ScriptedRunner(lambda name, _: timing(50 if name == "canary" else latency_us))
+    measure_with(runner, n_sessions=3)
+    plans = [p for name, p in zip(runner.visited, runner.plans, strict=True) if name == "program"]
+    assert [plan.n_blocks for plan in plans] == [25, n_blocks, n_blocks]
+
+
 # Canaries 1 to 8 find the quiet level, 7 + 2 k and 8 + 2 k stand around session k.
 @pytest.mark.parametrize("moved", [frozenset({13}), frozenset({14})])
 def test_a_session_beside_a_canary_that_moved_is_made_again_and_left_out(

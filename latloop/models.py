@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 
 from profiler.artifacts import ArtifactStore
 from profiler.bench import StageProgress, quiet
-from profiler.deployment import MODEL_FILE, PROGRAM_FILE, Deployment, read_deployment
+from profiler.deployment import (
+    ANSWERS_FILE,
+    MODEL_FILE,
+    PROGRAM_FILE,
+    Deployment,
+    read_deployment,
+)
 from profiler.network import Network
 from profiler.runtime import Model
 from searchspace.genes import Genome
@@ -105,6 +111,32 @@ def resolve_model(
         raise UnknownSpaceError(
             f"{error}; a torch module is named module:function, with one colon"
         ) from error
+    return Subject(space.lower(genome), Subnet(space, genome))
+
+
+def find_source(
+    subject: Subject, artifacts: Path, seed: int = 0, progress: StageProgress = quiet
+) -> Subject:
+    """What a deployment was made from, so that it can be built anew; other subjects as they are.
+
+    Args:
+        subject: From `resolve_model`.
+        artifacts: The artefact store.
+        seed: As for `resolve_model`.
+        progress: Called around an import.
+
+    Raises:
+        ModelImportError: the torch module that was deployed is no longer there.
+    """
+    if not isinstance(subject.source, Deployment):
+        return subject
+    folder, name = subject.source.folder, subject.source.network
+    if (folder / ANSWERS_FILE).is_file():
+        return _import_torch(name, artifacts, seed, progress)
+    try:
+        space, genome = parse_subnet(name)
+    except ValueError:
+        return _import_onnx(folder / MODEL_FILE, artifacts, {}, seed, progress)
     return Subject(space.lower(genome), Subnet(space, genome))
 
 

@@ -34,12 +34,14 @@ def deploy(
     """
     from latloop.journeys.deploy import deploy as journey  # noqa: PLC0415  # keeps `--help` fast
     from latloop.journeys.memory import plan_memory  # noqa: PLC0415
+    from latloop.models import find_source  # noqa: PLC0415
     from searchspace.constraint import MemoryLimit, parse_latency_us  # noqa: PLC0415
 
     limit_us = None if latency is None else parse_latency_us(latency)
     most = None if memory is None else MemoryLimit.parse(memory)
     with options.workbench(device, store, devices) as bench, output.progress_bars() as progress:
-        subject = options.resolve(model, shape, progress, seed)
+        found = options.resolve(model, shape, progress, seed)
+        subject = find_source(found, bench.home.artifacts, seed, progress)
         target = folder or bench.home.deployment(device, subject.network.name)
         arena = plan_memory(bench, subject.network, plan, most)
         verdict = journey(bench, subject, target, limit_us, seed, progress, arena)

@@ -15,6 +15,7 @@ from latloop.models import (
     Subnet,
     UnsupportedModelError,
     as_model,
+    find_source,
     parse_shapes,
     resolve_model,
 )
@@ -61,6 +62,13 @@ def test_a_deployment_of_an_earlier_version_is_its_subnet(deployed: Path) -> Non
     del document["graph"], document["shapes"]
     (deployed / PROGRAM_FILE).write_text(json.dumps(document))
     assert resolve_model(str(deployed), deployed).network == MACRO.lower(GENOME)
+
+
+def test_a_deployed_subnet_is_built_anew_from_its_space(deployed: Path) -> None:
+    found = resolve_model(str(deployed), deployed)
+    subject = find_source(found, deployed)
+    assert subject.source == Subnet(MACRO, GENOME)
+    assert find_source(subject, deployed) is subject
 
 
 def test_a_subnet_gets_weights_only_if_a_seed_is_given(

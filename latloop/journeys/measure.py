@@ -34,7 +34,6 @@ def measure_prepared(
     purpose: Purpose,
     stage: str,
     progress: StageProgress = quiet,
-    n_sessions: int = N_SESSIONS,
 ) -> NetworkMeasurement:
     """Time the first of some prepared networks in spaced sessions; each goes to the store."""
     item = prepared.bound[0].item()
@@ -46,7 +45,7 @@ def measure_prepared(
             store=bench.store,
             device_id=bench.device_id,
             purpose=purpose,
-            n_rounds=n_sessions,
+            n_rounds=N_SESSIONS,
             rng=np.random.default_rng(),
         )
         return measure_network(item, sweep, lambda done, n: progress(stage, done, n))

@@ -201,7 +201,7 @@ def test_verify_sees_that_a_program_computes_something_else(
     description["sha256"]["weights.bin"] = hashlib.sha256(damaged.tobytes()).hexdigest()
     program.write_text(json.dumps(description))
     # In this process, where one session is enough: this is not about time.
-    monkeypatch.setattr("latloop.journeys.deploy.N_SESSIONS", 1)
+    monkeypatch.setattr("latloop.journeys.measure.N_SESSIONS", 1)
     monkeypatch.setenv("LATLOOP_HOME", str(home))
     command = ["latloop", "verify", str(deployment(home)), "--latency", "10s", "--json"]
     monkeypatch.setattr(sys, "argv", command)

@@ -143,7 +143,10 @@ def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...] | None:
 def _place(value: onnx.ValueInfoProto, offset: int, *, is_input: bool) -> Tensor:
     shape = _shape(value)
     if shape is None:
-        raise NoKernelError(f"the model leaves the shape of {value.name} open")
+        raise ValueError(
+            f"the model leaves the shape of {value.name} open, so that nothing can be put in its "
+            "place; export it with fixed shapes"
+        )
     dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name
     fill = _FILL if is_input and dtype == "float32" else None
     return Tensor("arena", offset, shape, fill, dtype)

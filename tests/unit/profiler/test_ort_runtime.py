@@ -141,3 +141,20 @@ def test_no_two_placeholders_are_alike() -> None:
     ]
     assert len(numbers) == sum(len(call.weights) for call in RESIDUAL.calls)
     assert len(set(numbers)) == len(numbers)
+
+
+def test_an_output_whose_shape_only_the_data_decides_is_refused_by_name(
+    artifacts: ArtifactStore, tmp_path: Path
+) -> None:
+    graph = helper.make_graph(
+        [helper.make_node("NonZero", ["x"], ["places"])],
+        "search",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 4])],
+        [helper.make_tensor_value_info("places", TensorProto.INT64, None)],
+    )
+    opset = helper.make_opsetid("", 17)
+    file = tmp_path / "plain"
+    file.write_bytes(helper.make_model(graph, opset_imports=[opset]).SerializeToString())
+    network = Network("net:1", (("x", (4, 4)),), (Call(GENERIC, ("x",), "places"),), ("places",))
+    with pytest.raises(ValueError, match="leaves the shape of places open"):
+        bind_model(Model(network, onnx_file=file), artifacts)

@@ -18,6 +18,7 @@ from profiler.importers.onnx_index import (
     OneHot,
     ReverseSequence,
     Slice,
+    Tile,
     TopK,
     axis_extent,
     coordinate_extents,
@@ -108,6 +109,57 @@ class Cast(Converter):
         return inputs[0] if dtype_of(inputs[0]) == dtype else relax.op.astype(inputs[0], dtype)
 
 
+class Pow(Converter):
+    """Powers of floats, by exponents of any type; whole numbers through float64."""
+
+    @classmethod
+    def _impl_v7(cls, bb: Any, inputs: Any, _attr: Any, _params: Any) -> Any:
+        base, exponent = inputs[0], inputs[1]
+        dtype = dtype_of(base)
+        kind = dtype if dtype.startswith("float") else "float64"
+        base, exponent = (_as_type(bb, tensor, kind) for tensor in (base, exponent))
+        power = bb.normalize(relax.op.power(base, exponent))
+        if kind == dtype:
+            return power
+        return relax.op.astype(bb.normalize(relax.op.round(power)), dtype)
+
+
+def _as_type(bb: Any, tensor: Any, dtype: str) -> Any:
+    if dtype_of(tensor) == dtype:
+        return tensor
+    array = known(tensor)
+    if array is not None:
+        return const(array, dtype)
+    return bb.normalize(relax.op.astype(tensor, dtype))
+
+
+class RMSNormalization(Converter):
+    """Division by the root of the mean square over the last axes."""
+
+    @classmethod
+    def _impl_v23(cls, bb: Any, inputs: Any, attr: Any, _params: Any) -> Any:
+        x, rank = inputs[0], len(shape_of(inputs[0]))
+        axes = list(range(attr.get("axis", -1) % rank, rank))
+        square = bb.normalize(relax.op.multiply(x, x))
+        mean = bb.normalize(relax.op.mean(square, axes, keepdims=True))
+        epsilon = const(attr.get("epsilon", 1e-5), dtype_of(x))
+        root = bb.normalize(relax.op.sqrt(bb.normalize(relax.op.add(mean, epsilon))))
+        return relax.op.multiply(bb.normalize(relax.op.divide(x, root)), inputs[1])
+
+
+class IsInf(Converter):
+    """Comparisons with one infinity or both."""
+
+    @classmethod
+    def _impl_v10(cls, bb: Any, inputs: Any, attr: Any, _params: Any) -> Any:
+        x = inputs[0]
+        if not attr.get("detect_negative", 1):
+            return relax.op.equal(x, const(np.inf, dtype_of(x)))
+        if not attr.get("detect_positive", 1):
+            return relax.op.equal(x, const(-np.inf, dtype_of(x)))
+        return relax.op.equal(bb.normalize(relax.op.abs(x)), const(np.inf, dtype_of(x)))
+
+
 class Dropout(Converter):
     """Nothing: models are run, not trained."""
 
@@ -156,7 +208,10 @@ class LpNormalization(Converter):
             squares = bb.normalize(relax.op.multiply(x, x))
             total = bb.normalize(relax.op.sum(squares, [axis], keepdims=True))
             length = relax.op.sqrt(total)
-        return relax.op.divide(x, bb.normalize(length))
+        length = bb.normalize(length)
+        one, zero = (const(number, dtype_of(x)) for number in (1, 0))
+        is_nothing = bb.normalize(relax.op.equal(length, zero))
+        return relax.op.divide(x, bb.normalize(relax.op.where(is_nothing, one, length)))
 
 
 class LRN(Converter):
@@ -179,9 +234,9 @@ class LRN(Converter):
 CONVERTERS: Final[dict[str, type[Converter]]] = {
     each.__name__: each
     for each in (
-        AveragePool, Cast, Clip, Conv, ConvTranspose, CumSum, Dropout, Einsum, GRU, Gather, LRN,
-        LSTM, LogSoftmax, LpNormalization, Max, MaxPool, Mean, Min, OneHot, Pad, RNN, Resize,
-        ReverseSequence, Slice, Softmax, Sum, TopK, Upsample,
+        AveragePool, Cast, Clip, Conv, ConvTranspose, CumSum, Dropout, Einsum, GRU, Gather, IsInf,
+        LRN, LSTM, LogSoftmax, LpNormalization, Max, MaxPool, Mean, Min, OneHot, Pad, Pow,
+        RMSNormalization, RNN, Resize, ReverseSequence, Slice, Softmax, Sum, Tile, TopK, Upsample,
     )
 }  # fmt: skip
 
@@ -199,7 +254,7 @@ REFUSED: Final = {
          "SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert",
          "SequenceLength", "SplitToSequence"), _IS_NO_TENSOR,
     ),
-    "Attention": "is another operator of the same name",
+    "Attention": "comes in a form that cannot be imported",
 }  # fmt: skip
 
 

@@ -29,10 +29,8 @@ Shape = tuple[int, ...]
 #: Oldest opset that is read; before it, shapes of several operators were attributes of other kinds.
 OLDEST_OPSET: Final = 7
 #: Operators that ONNX defines as functions of others, and that have no conversion.
-_EXPANDED: Final = frozenset({
-    "Attention", "BlackmanWindow", "Celu", "CenterCropPad", "HammingWindow", "HannWindow",
-    "LinearAttention", "NegativeLogLikelihoodLoss", "RotaryEmbedding", "SoftmaxCrossEntropyLoss",
-    "SwiGLU", "Swish",
+EXPANDED: Final = frozenset({
+    "Attention", "Celu", "CenterCropPad", "LinearAttention", "RotaryEmbedding", "SwiGLU", "Swish",
 })  # fmt: skip
 _QUANTIZED: Final = frozenset(
     {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"}
@@ -75,8 +73,13 @@ def _load(path: Path) -> onnx.ModelProto:
         reason = (str(error).strip() or "it cannot be parsed").splitlines()[0]
         raise UnreadableModelError(f"{path} is not an ONNX model: {reason}") from error
     opset = next((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), 0)
-    if not model.graph.node or not model.graph.output or not opset:
+    if not model.graph.node or not model.graph.output:
         raise UnreadableModelError(f"{path} is not an ONNX model: it holds no graph")
+    if not opset:
+        domains = ", ".join(sorted(o.domain for o in model.opset_import)) or "no domain"
+        raise ModelImportError(
+            f"{path} has operators of {domains} alone; those of ONNX's own domain can be imported"
+        )
     newest = onnx.defs.onnx_opset_version()
     if not OLDEST_OPSET <= opset <= newest:
         raise ModelImportError(
@@ -102,10 +105,15 @@ def _refuse_quantized(nodes: Iterable[onnx.NodeProto], path: Path) -> None:
 
 def _expand(model: onnx.ModelProto) -> onnx.ModelProto:
     """Write operators that ONNX defines by others as those, where nothing converts them whole."""
-    ids = sorted({("", node.op_type) for node in model.graph.node if node.op_type in _EXPANDED})
-    if not ids:
-        return model
-    return onnx.inliner.inline_selected_functions(model, ids, inline_schema_functions=True)
+    seen: set[str] = set()
+    while names := {node.op_type for node in model.graph.node} & EXPANDED - seen:
+        seen |= names
+        ids = [("", name) for name in sorted(names)]
+        try:
+            model = onnx.inliner.inline_selected_functions(model, ids, inline_schema_functions=True)
+        except RuntimeError:  # a form without a definition; it is refused by name later
+            return model
+    return model
 
 
 def _fix_inputs(model: onnx.ModelProto, shapes: Mapping[str, Shape], path: Path) -> None:

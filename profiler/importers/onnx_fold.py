@@ -106,12 +106,14 @@ def _fold(
     opsets: Mapping[str, int],
 ) -> bool:
     """Compute a node if that is possible; say whether it was."""
-    if node.op_type in {"Shape", "Size"} and node.input[0] not in known:
-        shape = _static_shape(inferred.get(node.input[0]))
-        if shape is None:
+    if node.op_type in {"Shape", "Size", "EyeLike"} and node.input[0] not in known:
+        kind = inferred.get(node.input[0])
+        shape = _static_shape(kind)
+        if kind is None or shape is None:
             return False
-        # A stand-in without memory: only its shape is read.
-        values = {node.input[0]: np.broadcast_to(np.float32(0), shape)}
+        # A stand-in without memory: only its shape and type are read.
+        dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
+        values = {node.input[0]: np.broadcast_to(np.zeros((), dtype), shape)}
     elif all(name in known or not name for name in node.input) and _can_compute(node):
         values = {name: known[name] for name in node.input if name}
     else:

@@ -142,6 +142,19 @@ class CumSum(Converter):
         return relax.op.permute_dims(total, [int(n) for n in np.argsort(to_last)])
 
 
+class Tile(Converter):
+    """A broadcast over an axis before each axis that is repeated; the reshapes move nothing."""
+
+    @classmethod
+    def _impl_v6(cls, bb: Any, inputs: Any, _attr: Any, _params: Any) -> Any:
+        x, shape = inputs[0], shape_of(inputs[0])
+        counts = [int(n) for n in known_or_refuse(inputs[1], "Tile's repeats")]
+        pairs = list(zip(counts, shape, strict=True))
+        split = bb.normalize(relax.op.reshape(x, [n for size in shape for n in (1, size)]))
+        made = bb.normalize(relax.op.broadcast_to(split, [n for pair in pairs for n in pair]))
+        return relax.op.reshape(made, [count * size for count, size in pairs])
+
+
 class ReverseSequence(Converter):
     """The first numbers of each sequence in reverse."""
 

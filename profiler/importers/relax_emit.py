@@ -77,7 +77,10 @@ class Emitter:
     def ordered(self, value: Value, order: Order) -> Any:
         """A value with its axes in an order; moved once for all who ask."""
         if value.array is not None:
-            return relax.const(np.ascontiguousarray(value.array.transpose(order)), value.type.dtype)
+            moved = value.array.transpose(order)
+            # A number without axes would be given one.
+            whole = np.ascontiguousarray(moved).reshape(moved.shape)
+            return relax.const(whole, value.type.dtype)
         variable, found = self.get(value)
         if found == order:
             return variable

@@ -39,7 +39,11 @@ def lower_graph(
     Raises:
         UnsupportedOperatorError: an operation that TVM does not lower to loops.
     """
-    fused = _passes()(module)
+    try:
+        fused = _passes()(module)
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = [line for line in str(error).splitlines() if line.strip()][-1:] or [repr(error)]
+        raise UnsupportedOperatorError(f"{name} cannot be lowered to loops: {reason[0]}") from error
     return _Reader(graph, fused, operators).read(name)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 import tvm
 from tvm import relax
 
+from devices.device import DTYPE_BYTES
 from profiler.generic import TensorType
 from profiler.importers.errors import UnsupportedOperatorError
 from profiler.importers.graph import Graph, Node, Value, constant
@@ -119,11 +120,20 @@ def _types(kind: Any, name: str) -> list[TensorType]:
 
 def _type(kind: Any, name: str) -> TensorType:
     shape = getattr(kind, "shape", None)
-    if not isinstance(kind, relax.TensorType) or shape is None:
-        raise UnsupportedOperatorError(f"{name} has a shape that is not known: {kind}")
-    extents = [_number(extent) for extent in shape.values]
-    if any(not isinstance(extent, int) for extent in extents):
+    if not isinstance(kind, relax.TensorType):
+        raise UnsupportedOperatorError(
+            f"{name} makes {kind}, which is no tensor: the model computes shapes from its inputs"
+        )
+    extents = [] if shape is None else [_number(extent) for extent in shape.values]
+    if shape is None or any(not isinstance(extent, int) for extent in extents):
         raise UnsupportedOperatorError(f"{name} has a shape that depends on the data: {kind}")
+    if any(extent < 1 for extent in extents):
+        raise UnsupportedOperatorError(f"{name} has a tensor without elements: {kind}")
+    if str(kind.dtype) not in DTYPE_BYTES:
+        raise UnsupportedOperatorError(
+            f"{name} has elements of type {kind.dtype}; those that can be imported are "
+            f"{', '.join(DTYPE_BYTES)}"
+        )
     return TensorType(tuple(extents), str(kind.dtype))
 
 

@@ -140,9 +140,19 @@ def _elementwise() -> Mapping[str, Case]:
     cases["Div_of_integers"] = node_case("Div", (9,), (9,), dtype="int64", low=1, high=20)
     cases["Cast"] = node_case("Cast", (9,), to=TensorProto.INT64, low=-9, high=9)
     cases["Cast_to_bool"] = node_case("Cast", (9,), to=TensorProto.BOOL, dtype="int64")
+    cases["IsInf"] = _divided_by_zero()
+    cases["Pow_of_integers"] = node_case("Pow", (5,), known=[np.int64(3)], dtype="int64")
     cases["Not_Less"] = _chain(("Less", 2), ("Not", 1))
     cases["Where"] = _where()
     return cases
+
+
+def _divided_by_zero() -> Case:
+    graph = Graph()
+    quotient = graph.node("Div", graph.input(6), graph.known([0, 1, 0, 1, 0, 0]))
+    tests = [graph.node("IsInf", quotient, detect_negative=n, detect_positive=p)
+             for n, p in ((1, 1), (0, 1), (1, 0))]  # fmt: skip
+    return Case(graph.model(*tests))
 
 
 def _chain(*steps: tuple[str, int]) -> Case:
@@ -249,6 +259,7 @@ def _normalisations() -> Mapping[str, Case]:
         "LogSoftmax": node_case("LogSoftmax", (2, 3, 5)),
         "Hardmax": node_case("Hardmax", (2, 3, 5), axis=1),
         "LpNormalization": node_case("LpNormalization", (2, 3, 5), axis=1),
+        "LpNormalization_of_zeros": node_case("LpNormalization", (2, 3), low=0, high=0),
         "MeanVarianceNormalization": node_case("MeanVarianceNormalization", image),
         "Attention": node_case("Attention", (1, 2, 3, 4), (1, 2, 5, 4), (1, 2, 5, 4), opset=23),
         "RMSNormalization": node_case("RMSNormalization", (2, 3, 8), known=[_random(8)], opset=23),
@@ -299,7 +310,7 @@ def _layouts() -> Mapping[str, Case]:
         "Split": node_case("Split", (2, 6), known=[_ints(2, 4)], axis=1, n_outputs=2),
         "Split_11": node_case("Split", (2, 6), opset=11, axis=1, n_outputs=3),
         "Expand": node_case("Expand", (3, 1), known=[_ints(2, 1, 4)]),
-        "Tile": node_case("Tile", (2, 3), known=[_ints(2, 3)]),
+        "Tile": node_case("Tile", (2, 3, 1, 4), known=[_ints(2, 1, 3, 2)]),
         "DepthToSpace": node_case("DepthToSpace", image, blocksize=2),
         "DepthToSpace_crd": node_case("DepthToSpace", image, blocksize=2, mode="CRD"),
         "SpaceToDepth": node_case("SpaceToDepth", image, blocksize=2),
@@ -481,7 +492,8 @@ def _odd_outputs() -> Mapping[str, Case]:
     x = graph.input(2, 3)
     twice = graph.node("Relu", x)
     same, constant = graph.node("Identity", twice), graph.node("Identity", graph.random(2))
-    every = Case(graph.model(x and graph.node("Identity", x), twice, same, constant))
+    number = graph.node("Identity", graph.known(2.5))
+    every = Case(graph.model(graph.node("Identity", x), twice, same, constant, number))
     renamed = onnx.ModelProto()
     renamed.CopyFrom(node_case("Add", (2, 3), known=[_random(3)]).model)
     renamed.graph.input[0].name = renamed.graph.node[0].input[0] = "w0"

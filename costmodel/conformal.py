@@ -72,7 +72,7 @@ class Calibration:
         return Prediction(
             mean_us=mean_us,
             sigma_us=np.hypot(sigma / _z(_REFERENCE), moved),
-            low_us=np.maximum(mean_us - half, 0.0),
+            low_us=_low_us(mean_us, half),
             high_us=mean_us + half,
             confidence=confidence,
         )
@@ -160,6 +160,16 @@ def _half_width(
 ) -> NDArray[np.float64]:
     unseen = (_z(confidence) * calibration.unseen_factor) ** 2 * np.maximum(unseen_variance, 0.0)
     return np.asarray(np.sqrt(quantile**2 * variance + unseen))
+
+
+def _low_us(mean_us: NDArray[np.float64], half: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The lower end of an interval; a latency is never 0, however little is known of it.
+
+    What may be slower by a factor is taken to be faster by its square at most; below a half width
+    of 62 % the interval is symmetric.
+    """
+    mean_us = np.maximum(mean_us, 1e-9)
+    return np.asarray(np.maximum(mean_us - half, mean_us / (1.0 + half / mean_us) ** 2))
 
 
 def _z(confidence: float) -> float:

@@ -193,7 +193,7 @@ def _epilogue(operator: Operator) -> dict[str, float]:
     return {
         **flags,
         "n_epilogue_steps": float(len(operator.epilogue)),
-        "has_costly_activation": flags["has_swish"] + flags["has_sigmoid"],
+        "has_costly_activation": flags["has_swish"] + flags["has_sigmoid"] + flags["has_gelu"],
     }
 
 

@@ -31,10 +31,11 @@ def test_unseen_variance_is_added_with_its_own_factor():
     assert bound.sigma_us[0] == pytest.approx(half / z)
 
 
-def test_no_latency_is_below_zero():
+def test_no_latency_is_zero_or_below():
     calibration = Calibration(np.full(100, 2.0), 1.0)
     bound = calibration.bound(np.array([1.0]), np.array([100.0]), np.array([0.0]), 0.95)
-    assert bound.low_us[0] == 0
+    # A factor of h above 1 upwards, and its square downwards.
+    assert bound.low_us[0] == pytest.approx(1.0 / bound.high_us[0] ** 2)
 
 
 @pytest.mark.parametrize(("true_sd", "believed_sd"), [(0.1, 0.05), (0.1, 0.1), (0.15, 0.06)])

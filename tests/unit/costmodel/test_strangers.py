@@ -29,6 +29,7 @@ def test_a_kind_that_was_never_measured_is_predicted_with_an_interval_that_holds
     asked = [*pools(), *(generic(n) for n in (10_000, 100_000, 1_000_000))]
     true = np.array([true_in_place_us(op) for op in asked])
     prediction = mobile.model.predict_operators_us(asked)
+    assert (prediction.low_us > 0).all()
     assert (prediction.low_us <= true).all()
     assert (true <= prediction.high_us).all()
     assert (np.abs(np.log(prediction.mean_us / true)) < math.log(4)).all()

@@ -1,8 +1,7 @@
-"""Laws of arena plans, against runs in which every byte of the arena remembers whose it is."""
+"""Laws of arena plans, against runs in which every piece of the arena remembers whose it is."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,23 +25,26 @@ from .plan_networks import (
 
 
 def sizes_of(network: Network, alignment: int = 1) -> dict[str, int]:
-    sizes = {name: 4 * math.prod(shape) for name, shape in network.inputs}
-    sizes |= {call.output: call.operator.output_bytes for call in network.calls}
+    sizes = {name: kind.n_bytes for name, kind in network.types.items()}
     return {name: -(-size // alignment) * alignment for name, size in sizes.items()}
 
 
 def may_take_the_place(call: Call, name: str) -> bool:
     """Whether a call's output may lie where one of its inputs lies: the rule, written anew."""
-    allowed = {"add": (0, 1), "scale": (0,), "dense": (), "conv2d": ()}[call.operator.kind]
-    if "add" in call.operator.epilogue:
+    operator = call.operator
+    allowed = {"add": (0, 1), "scale": (0,)}.get(operator.kind, ())
+    if "add" in operator.epilogue:
         allowed = (*allowed, len(call.inputs) - 1)
+    if operator.body is not None:  # what its loops prove
+        allowed = operator.body.in_place
     return all(i in allowed for i, read in enumerate(call.inputs) if read == name)
 
 
 def needed_after(network: Network, order: Sequence[int], step: int) -> set[str]:
     """Tensors that must be whole when a call has run."""
     calls = [network.calls[i] for i in order]
-    made = {name for name, _ in network.inputs} | {call.output for call in calls[: step + 1]}
+    made = {name for call in calls[: step + 1] for name in call.outputs}
+    made |= {name for name, _ in network.inputs}
     read_later = {name for call in calls[step + 1 :] for name in call.inputs}
     kept = {name for name, _ in network.inputs} | set(network.outputs)
     return made & (read_later | kept)
@@ -69,27 +71,36 @@ def peak_bytes(network: Network, order: Sequence[int], alignment: int = 1) -> in
 
 
 def assert_is_valid(network: Network, plan: ArenaPlan, alignment: int = 64) -> None:
-    """Run twice over an arena whose bytes know their owners."""
+    """Run twice over an arena whose aligned pieces know their owners."""
     sizes = sizes_of(network)
     assert sorted(plan.order) == list(range(len(network.calls)))
     assert set(plan.offsets) == set(sizes)
     assert plan.arena_bytes % alignment == 0
     assert all(offset % alignment == 0 for offset in plan.offsets.values())
     assert all(plan.offsets[name] + sizes[name] <= plan.arena_bytes for name in sizes)
-    owner = np.full(plan.arena_bytes, "", dtype="U12")
-    places = {n: slice(plan.offsets[n], plan.offsets[n] + sizes[n]) for n in sizes}
+    numbers = {name: number for number, name in enumerate(sizes)}
+    owner = np.full(plan.arena_bytes // alignment, -1)
+    places = {
+        name: slice(plan.offsets[name] // alignment, -(-(plan.offsets[name] + n) // alignment))
+        for name, n in sizes.items()
+    }
+
+    def is_whole(name: str) -> bool:
+        return bool(np.all(owner[places[name]] == numbers[name]))
+
     for name, _ in network.inputs:
-        owner[places[name]] = name
+        owner[places[name]] = numbers[name]
     for step, i in (*enumerate(plan.order), *enumerate(plan.order)):
         call = network.calls[i]
-        assert all(np.all(owner[places[name]] == name) for name in call.inputs)
-        owner[places[call.output]] = call.output
+        assert all(is_whole(name) for name in call.inputs)
+        for name in call.outputs:
+            owner[places[name]] = numbers[name]
         for name in call.inputs:
-            if not np.all(owner[places[name]] == name):
+            if not is_whole(name):
                 assert places[name] == places[call.output], "overwritten while it is read"
                 assert may_take_the_place(call, name)
         for name in needed_after(network, plan.order, step):
-            assert np.all(owner[places[name]] == name), f"{name} is lost"
+            assert is_whole(name), f"{name} is lost"
 
 
 @settings(deadline=None, max_examples=60)

@@ -11,6 +11,7 @@ from typing import Any
 import tvm
 from tvm import te, tirx
 
+from profiler.fast_math import error_function, sigmoid
 from profiler.layout import argument_shapes, is_pointwise
 from profiler.operator import Operator
 from profiler.schedules.schedule import Schedule
@@ -200,25 +201,10 @@ def activate(name: str, x: Expression) -> Expression:
         return _clip(x + _number(3), 0, 6) * _number(1 / 6)
     if name == "hard_swish":
         return x * _clip(x + _number(3), 0, 6) * _number(1 / 6)
-    sigmoid = _number(1) / (_number(1) + exponential(_number(0) - x))
-    return x * sigmoid if name == "swish" else sigmoid
+    if name == "gelu":  # Hendrycks and Gimpel 2016
+        return _number(0.5) * x * (_number(1) + error_function(x * _number(0.5**0.5)))
+    return x * sigmoid(x) if name == "swish" else sigmoid(x)
 
 
 def _clip(x: Expression, low: float, high: float) -> Expression:
     return tirx.min(tirx.max(x, _number(low)), _number(high))
-
-
-def exponential(x: Expression) -> Expression:
-    """exp(x) as a vectorisable polynomial, relative error below 3e-7 for |x| <= 87, clipped there.
-
-    exp(x) = 2^n exp(r), n = floor(x / ln 2 + 1/2), r = x - n ln 2 in two parts (Cody & Waite
-    1980), exp(r) by its Taylor series to the seventh power: |r| <= 0.3466, remainder below 6e-9.
-    """
-    x = _clip(x, -87, 87)
-    n = tirx.floor(x * _number(1.4426950408889634) + _number(0.5))
-    r = x - n * _number(0.693359375) + n * _number(2.12194440e-4)
-    series = _number(1 / 5040)
-    for factorial in (720, 120, 24, 6, 2, 1, 1):
-        series = series * r + _number(1 / factorial)
-    exponent = tirx.shift_left(tirx.Cast("int32", n) + tirx.const(127, "int32"), 23)
-    return series * tirx.reinterpret("float32", exponent)

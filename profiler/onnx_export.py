@@ -196,7 +196,27 @@ def _step_nodes(step: str, source: str, result: str, residual: str) -> list[onnx
             helper.make_node("Sigmoid", [source], [gate]),
             helper.make_node("Mul", [source, gate], [result]),
         ]
+    if step == "gelu":
+        return _gelu_nodes(source, result)
     if step == "hard_sigmoid":
         return [helper.make_node("HardSigmoid", [source], [result], alpha=1 / 6, beta=0.5)]
     names = {"relu": "Relu", "hard_swish": "HardSwish", "sigmoid": "Sigmoid"}
     return [helper.make_node(names[step], [source], [result])]
+
+
+def _gelu_nodes(source: str, result: str) -> list[onnx.NodeProto]:
+    """Half of x (1 + erf(x / sqrt 2)), as opsets below 20 and every runtime know it."""
+    numbers = {f"{result}.root": 0.5**0.5, f"{result}.one": 1.0, f"{result}.half": 0.5}
+    root, one, half = numbers
+    steps = (
+        ("Mul", [source, root]), ("Erf", [f"{result}.0"]), ("Add", [f"{result}.1", one]),
+        ("Mul", [source, f"{result}.2"]), ("Mul", [f"{result}.3", half]),
+    )  # fmt: skip
+    outputs = [f"{result}.{i}" for i in range(4)] + [result]
+    return [
+        *(helper.make_node("Constant", [], [name], value_float=n) for name, n in numbers.items()),
+        *(
+            helper.make_node(op, names, [made])
+            for (op, names), made in zip(steps, outputs, strict=True)
+        ),
+    ]

@@ -20,7 +20,7 @@ Kind = Literal[
     "scale",
     "generic",
 ]
-Activation = Literal["relu", "relu6", "hard_swish", "hard_sigmoid", "swish", "sigmoid"]
+Activation = Literal["relu", "relu6", "hard_swish", "hard_sigmoid", "swish", "sigmoid", "gelu"]
 Shape = tuple[int, ...]
 
 #: Every kind; the last, `generic`, stands for whatever none of the others computes.

@@ -39,6 +39,7 @@ ELEMENTWISE: Final[dict[str, Callable[..., Any]]] = {
     "sigmoid": _sigmoid,
     "nn.relu": lambda x: np.maximum(x, 0),
     "nn.silu": lambda x: x * _sigmoid(x),
+    "nn.gelu": lambda x: 0.5 * x * (1 + erf(x / np.sqrt(2))),
     "identity": lambda x: x,
     "floor": np.floor,
     "ceil": np.ceil,
@@ -125,6 +126,7 @@ _ACTIVATIONS: Final[dict[str, Callable[[Array], Array]]] = {
     "hard_swish": lambda x: x * np.clip(x + 3, 0, 6) / 6,
     "swish": lambda x: x * _sigmoid(x),
     "sigmoid": _sigmoid,
+    "gelu": lambda x: 0.5 * x * (1 + erf(x / np.sqrt(2))),
     UNIT_CLIP: lambda x: np.clip(x, 0, 1),
 }
 _MOST_NODES: Final = 8

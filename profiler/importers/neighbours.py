@@ -6,7 +6,6 @@ from typing import Final
 
 from profiler.importers.graph import Graph, Node, Value
 from profiler.importers.known import is_elementwise
-from profiler.importers.match import OURS
 
 #: How a product over the channels of an image is called an image again. Other tensors would have
 #: to be moved to meet a product.
@@ -86,7 +85,7 @@ def release_additions(graph: Graph) -> None:
     outputs = set(graph.outputs)
     for position, node in enumerate(graph.nodes):
         operator = node.attributes.get("operator")
-        if node.op != OURS or operator.kind != "add" or operator.epilogue:
+        if operator is None or operator.kind != "add" or operator.epilogue:
             continue
         before = [makers[v] for v in node.inputs if v in makers and len(readers[v]) == 1]
         after = readers.get(node.output, [])

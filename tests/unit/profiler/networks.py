@@ -146,7 +146,7 @@ EVERY_KIND = Network(
         ),
         call("features", LARGE, "scaled"),
         call("pooled", Operator("global_avg_pool2d", (2, 2, 3, 12), 12), "features"),
-        call("logits", Operator("dense", (2, 1, 1, 12), 5, epilogue=("bias",)), "pooled"),
+        call("logits", Operator("dense", (2, 1, 1, 12), 5, epilogue=("bias", "gelu")), "pooled"),
     ),
     ("logits", "features"),
 )

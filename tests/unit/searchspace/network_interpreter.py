@@ -18,6 +18,7 @@ _ACTIVATIONS = {
     "hard_sigmoid": lambda x: torch.clamp(x + 3.0, 0.0, 6.0) / 6.0,
     "swish": functional.silu,
     "sigmoid": torch.sigmoid,
+    "gelu": functional.gelu,
 }
 
 

@@ -6,6 +6,7 @@ arithmetic and no placeholder.
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -125,7 +126,7 @@ def _fix_inputs(model: onnx.ModelProto, shapes: Mapping[str, Shape], path: Path)
                 f"--shape names {name!r}, which is no input of {path}; its inputs are "
                 f"{', '.join(map(repr, inputs))}"
             )
-    free = []
+    free, example = [], []
     for name, value in inputs.items():
         dims = value.type.tensor_type.shape.dim
         if name in shapes:
@@ -133,11 +134,12 @@ def _fix_inputs(model: onnx.ModelProto, shapes: Mapping[str, Shape], path: Path)
         elif not value.type.tensor_type.HasField("shape") or any(d.dim_value < 1 for d in dims):
             texts = [str(d.dim_value) if d.dim_value > 0 else d.dim_param or "?" for d in dims]
             free.append(f"{name} ({'x'.join(texts) or 'of any shape'})")
+            chosen = "x".join(text if text.isdecimal() else "1" for text in texts)
+            example.append(f"--shape {shlex.quote(name)}={chosen or '1x3x224x224'}")
     if free:
-        name = free[0].split(" ")[0]
         raise DynamicShapeError(
             f"{path} leaves dimensions open: {', '.join(free)}; choose them, for example with "
-            f"--shape {name}=1x3x224x224"
+            f"{' '.join(example)}"
         )
     # Shapes that the file states for inner tensors may be those of other inputs.
     del model.graph.value_info[:]

@@ -203,7 +203,7 @@ def test_names_of_generic_operators_stay_short_in_the_store(travelled: Travelled
 
 REFUSED = {
     "corrupt file": ("corrupt.onnx", (), "corrupt.onnx is not an ONNX model"),
-    "open dimensions": ("good.onnx", (), "leaves dimensions open: image (batchx3x24x24), ids"),
+    "open dimensions": ("good.onnx", (), "example with --shape image=1x3x24x24 --shape ids=1x6"),
     "unknown input": ("good.onnx", ("--shape", "img=1x3x24x24"), "--shape names 'img'"),
     "shape that does not fit": (
         "good.onnx",

@@ -71,3 +71,14 @@ def test_chains_of_any_length_are_left_alone_at_once() -> None:
     started_s = time.perf_counter()
     assert choose_order(network) == tuple(range(1000))
     assert time.perf_counter() - started_s < 5.0
+
+
+def test_a_call_that_leaves_no_more_than_it_found_still_waits_for_room() -> None:
+    net = Writer(16)
+    x = net.dense("i0", 160)
+    wide = net.dense(x, 1600)
+    moved = net.dense(x, 160)  # frees x, but needs 640 bytes more while it runs
+    narrow = net.dense(wide, 16)
+    network = net.network(net.add(net.dense(moved, 16), narrow))
+    assert choose_order(network)[:4] == (0, 1, 3, 2)
+    assert peak_bytes(network, choose_order(network)) == 64 + 640 + 6400 + 64

@@ -18,6 +18,8 @@ from profiler.target import Target
 ChooseSchedule = Callable[[Operator], Schedule]
 
 _EPILOGUES: Final = ("bias", "add", *ACTIVATIONS)
+#: A few comparisons and multiplications; all other activations hold an exponential.
+_CHEAP_ACTIVATIONS: Final = frozenset({None, "relu", "relu6", "hard_swish", "hard_sigmoid"})
 #: Parameters of a schedule that name a tile of output pixels, and one of output channels.
 _ROW_TILES: Final = ("rows", "pixels")
 _CHANNEL_TILES: Final = ("channels",)

@@ -195,7 +195,7 @@ def _epilogue(operator: Operator) -> dict[str, float]:
     return {
         **flags,
         "n_epilogue_steps": float(len(operator.epilogue)),
-        "has_costly_activation": flags["has_swish"] + flags["has_sigmoid"] + flags["has_gelu"],
+        "has_costly_activation": float(operator.activation not in _CHEAP_ACTIVATIONS),
     }
 
 

@@ -10,7 +10,7 @@ from profiler.plan_pack import Items, Placement, pack
 from profiler.plan_parts import Packing, pack_parts
 
 #: Heuristics are far cheaper than a program: they try long before one is written.
-_N_ROUNDS: Final = 2000
+_N_PLACED: Final = 150_000
 _FIRST_SHARE: Final = 0.7  # of the time, for the first of two programs
 
 
@@ -31,7 +31,7 @@ def pack_optimally(
     deadline_s = clock() + time_limit_s
 
     def pack_core(core: Items, room: int) -> tuple[Placement, bool]:
-        known = pack(core, room, _N_ROUNDS)
+        known = pack(core, room, _N_PLACED)
         if known[1] <= room:
             return known, True
         return _solve(core, known, room, unit_bytes, lambda: deadline_s - clock())

@@ -10,7 +10,6 @@ import numpy as np
 from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
-from profiler.importers.channel_norm import LRN_SYMBOL
 from profiler.importers.onnx_einsum import Einsum
 from profiler.importers.onnx_index import (
     CumSum,
@@ -23,9 +22,16 @@ from profiler.importers.onnx_index import (
     axis_extent,
     coordinate_extents,
 )
+from profiler.importers.onnx_norm import (
+    LRN,
+    BatchNormalization,
+    LayerNormalization,
+    LpNormalization,
+    RMSNormalization,
+)
 from profiler.importers.onnx_recurrent import GRU, LSTM, RNN
 from profiler.importers.onnx_resize import Resize, Upsample
-from profiler.importers.onnx_tensors import Converter, const, dtype_of, known, shape_of
+from profiler.importers.onnx_tensors import Converter, const, dtype_of, known, shape_of, text
 from profiler.importers.onnx_window import AveragePool, Conv, ConvTranspose, MaxPool, Pad
 
 
@@ -133,20 +139,6 @@ def _as_type(bb: Any, tensor: Any, dtype: str) -> Any:
     return bb.normalize(relax.op.astype(tensor, dtype))
 
 
-class RMSNormalization(Converter):
-    """Division by the root of the mean square over the last axes."""
-
-    @classmethod
-    def _impl_v23(cls, bb: Any, inputs: Any, attr: Any, _params: Any) -> Any:
-        x, rank = inputs[0], len(shape_of(inputs[0]))
-        axes = list(range(attr.get("axis", -1) % rank, rank))
-        square = bb.normalize(relax.op.multiply(x, x))
-        mean = bb.normalize(relax.op.mean(square, axes, keepdims=True))
-        epsilon = const(attr.get("epsilon", 1e-5), dtype_of(x))
-        root = bb.normalize(relax.op.sqrt(bb.normalize(relax.op.add(mean, epsilon))))
-        return relax.op.multiply(bb.normalize(relax.op.divide(x, root)), inputs[1])
-
-
 class IsInf(Converter):
     """Comparisons with one infinity or both."""
 
@@ -158,6 +150,39 @@ class IsInf(Converter):
         if not attr.get("detect_positive", 1):
             return relax.op.equal(x, const(-np.inf, dtype_of(x)))
         return relax.op.equal(bb.normalize(relax.op.abs(x)), const(np.inf, dtype_of(x)))
+
+
+class SpaceToDepth(Converter):
+    """Blocks of pixels as channels, in either order."""
+
+    @classmethod
+    def _impl_v1(cls, bb: Any, inputs: Any, attr: Any, _params: Any) -> Any:
+        n, c, h, w = shape_of(inputs[0])
+        size = attr["blocksize"]
+        cut = relax.op.reshape(inputs[0], [n, c, h // size, size, w // size, size])
+        is_channel_first = text(attr, "mode", "DCR") == "CRD"
+        axes = [0, 1, 3, 5, 2, 4] if is_channel_first else [0, 3, 5, 1, 2, 4]
+        moved = bb.normalize(relax.op.permute_dims(bb.normalize(cut), axes))
+        return relax.op.reshape(moved, [n, c * size * size, h // size, w // size])
+
+
+class RoiAlign(Converter):
+    """Means of regions; TVM takes other maxima than ONNX means."""
+
+    @classmethod
+    def _impl_v10(cls, bb: Any, inputs: Any, attr: Any, params: Any) -> Any:
+        cls._refuse_maxima(attr)
+        return onnx_frontend.RoiAlign._impl_v10(bb, inputs, attr, params)
+
+    @classmethod
+    def _impl_v16(cls, bb: Any, inputs: Any, attr: Any, params: Any) -> Any:
+        cls._refuse_maxima(attr)
+        return onnx_frontend.RoiAlign._impl_v16(bb, inputs, attr, params)
+
+    @classmethod
+    def _refuse_maxima(cls, attr: Any) -> None:
+        if text(attr, "mode", "avg") != "avg":
+            raise ValueError("maxima of regions cannot be imported")
 
 
 class Dropout(Converter):
@@ -196,47 +221,14 @@ class LogSoftmax(Softmax):
     relax_op = relax.op.nn.log_softmax
 
 
-class LpNormalization(Converter):
-    """Division by the length along an axis, in Euclid's way or by absolute values."""
-
-    @classmethod
-    def _impl_v1(cls, bb: Any, inputs: Any, attr: Any, _params: Any) -> Any:
-        x, axis = inputs[0], attr.get("axis", -1)
-        if attr.get("p", 2) == 1:
-            length = relax.op.sum(bb.normalize(relax.op.abs(x)), [axis], keepdims=True)
-        else:
-            squares = bb.normalize(relax.op.multiply(x, x))
-            total = bb.normalize(relax.op.sum(squares, [axis], keepdims=True))
-            length = relax.op.sqrt(total)
-        length = bb.normalize(length)
-        one, zero = (const(number, dtype_of(x)) for number in (1, 0))
-        is_nothing = bb.normalize(relax.op.equal(length, zero))
-        return relax.op.divide(x, bb.normalize(relax.op.where(is_nothing, one, length)))
-
-
-class LRN(Converter):
-    """An operation of its own, which the emitter writes for tensors as they lie."""
-
-    @classmethod
-    def _impl_v1(cls, _bb: Any, inputs: Any, attr: Any, _params: Any) -> Any:
-        x = inputs[0]
-        numbers = [
-            attr["size"],
-            attr.get("alpha", 1e-4),
-            attr.get("beta", 0.75),
-            attr.get("bias", 1.0),
-        ]
-        symbol = ":".join([LRN_SYMBOL, *map(repr, numbers)])
-        return relax.op.call_dps_packed(symbol, [x], relax.TensorType(shape_of(x), dtype_of(x)))
-
-
 #: Conversions of our own, by ONNX's names; they go before TVM's.
 CONVERTERS: Final[dict[str, type[Converter]]] = {
     each.__name__: each
     for each in (
-        AveragePool, Cast, Clip, Conv, ConvTranspose, CumSum, Dropout, Einsum, GRU, Gather, IsInf,
-        LRN, LSTM, LogSoftmax, LpNormalization, Max, MaxPool, Mean, Min, OneHot, Pad, Pow,
-        RMSNormalization, RNN, Resize, ReverseSequence, Slice, Softmax, Sum, Tile, TopK, Upsample,
+        AveragePool, BatchNormalization, Cast, Clip, Conv, ConvTranspose, CumSum, Dropout, Einsum,
+        GRU, Gather, IsInf, LRN, LSTM, LayerNormalization, LogSoftmax, LpNormalization, Max,
+        MaxPool, Mean, Min, OneHot, Pad, Pow, RMSNormalization, RNN, Resize, ReverseSequence,
+        RoiAlign, Slice, Softmax, SpaceToDepth, Sum, Tile, TopK, Upsample,
     )
 }  # fmt: skip
 

@@ -15,6 +15,7 @@ from typing import Final
 import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError
+from onnx import TensorProto
 
 from profiler.importers.errors import (
     DynamicShapeError,
@@ -129,6 +130,8 @@ def _fix_inputs(model: onnx.ModelProto, shapes: Mapping[str, Shape], path: Path)
     free, example = [], []
     for name, value in inputs.items():
         dims = value.type.tensor_type.shape.dim
+        if value.type.tensor_type.elem_type in {TensorProto.STRING, TensorProto.UNDEFINED}:
+            raise ModelImportError(f"{path}: input {name} is no tensor of numbers, give it codes")
         if name in shapes:
             _set_shape(value, shapes[name], path)
         elif not value.type.tensor_type.HasField("shape") or any(d.dim_value < 1 for d in dims):

@@ -242,6 +242,8 @@ def loops_text(function: Any) -> str:
     Its parameters are named by their positions, so that equal loops of two models are equal texts.
     """
     text = str(function.script(show_meta=True))
+    # The parser takes no number that large; what begins a maximum may as well be infinite.
+    text = re.sub(r"T\.float64\((-?)17976931348623157\d{292}\.0\)", r'T.float64("\1inf")', text)
     for position, parameter in enumerate(function.params):
         text = re.sub(rf"(?<![\w.\"]){re.escape(parameter.name)}(?![\w\"])", f"p{position}", text)
     return text

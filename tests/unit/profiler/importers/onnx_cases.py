@@ -246,6 +246,9 @@ def _normalisations() -> Mapping[str, Case]:
         "LayerNormalization": node_case(
             "LayerNormalization", (2, 3, 8), known=[_random(8), _random(8)]
         ),
+        "LayerNormalization_statistics": node_case(
+            "LayerNormalization", (2, 3, 8), known=[_random(8)], n_outputs=3
+        ),
         "LayerNormalization_axis": node_case(
             "LayerNormalization", (2, 3, 8), known=[_random(3, 8)], axis=1
         ),

@@ -166,6 +166,27 @@ def test_places_of_maxima_that_nobody_reads_do_not_matter(tmp_path: Path) -> Non
     assert kind == "max_pool2d"
 
 
+def test_texts_are_refused(tmp_path: Path) -> None:
+    model = _relu(2, 3)
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.STRING
+    with pytest.raises(ModelImportError, match="input x is no tensor of numbers"):
+        import_onnx(_saved(tmp_path, model), {})
+
+
+def test_element_types_without_kernels_are_refused(tmp_path: Path) -> None:
+    model = _relu(2, 3)
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.BFLOAT16
+    with pytest.raises(UnsupportedOperatorError, match=r"x has elements of type bfloat16; those"):
+        import_onnx(_saved(tmp_path, model), {})
+
+
+def test_a_batch_norm_in_training_is_refused(tmp_path: Path) -> None:
+    vectors = [np.ones(3, np.float32)] * 4
+    case = node_case("BatchNormalization", (2, 3, 4), known=vectors, training_mode=1, n_outputs=3)
+    with pytest.raises(ModelImportError, match="export the model for use"):
+        import_onnx(_saved(tmp_path, case), {})
+
+
 def _choice(condition: list[str]) -> onnx.ModelProto:
     """x, or its negative, as a condition says."""
     outputs = [helper.make_tensor_value_info("o", TensorProto.FLOAT, None)]

@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING
 
 from profiler.importers.errors import ModelImportError, UnreadableModelError
@@ -102,7 +103,8 @@ def _find(text: str) -> Callable[[], object]:
         ) from error
     function: Callable[[], object] | None = getattr(module, attribute, None)
     if not callable(function):
-        functions = [n for n, f in vars(module).items() if callable(f) and not n.startswith("_")]
+        own = [f for f in vars(module).values() if getattr(f, "__module__", "") == module_name]
+        functions = [f.__name__ for f in own if isinstance(f, FunctionType)]
         raise UnreadableModelError(
             f"{text}: {module_name} has no function {attribute!r}; it has "
             f"{', '.join(sorted(functions)) or 'none'}"

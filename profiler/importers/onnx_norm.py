@@ -23,7 +23,7 @@ class BatchNormalization(Converter):
         made = relax.op.nn.batch_norm(
             *inputs[:5], axis=1, epsilon=attr.get("epsilon", 1e-5), training=False
         )
-        return relax.TupleGetItem(bb.normalize(made), 0)
+        return bb.emit(relax.TupleGetItem(bb.normalize(made), 0))
 
 
 class LayerNormalization(Converter):

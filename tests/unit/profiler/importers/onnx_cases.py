@@ -269,6 +269,11 @@ def _normalisations() -> Mapping[str, Case]:
     }
     graph = Graph()
     value = graph.node("BatchNormalization", graph.input(*image), *map(graph.known, vectors))
+    cases["BatchNormalization_then_Mul"] = Case(
+        graph.model(graph.node("Mul", value, graph.node("Sigmoid", value)))
+    )
+    graph = Graph()
+    value = graph.node("BatchNormalization", graph.input(*image), *map(graph.known, vectors))
     cases["BatchNormalization_before_Conv"] = Case(
         graph.model(graph.node("Conv", value, graph.random(3, 4, 3, 3)))
     )

@@ -32,7 +32,6 @@ class Program:
             them lie at the same place.
         inputs, outputs: Index in `workload.tensors` of each input and output, by name.
         weights: Index in `workload.tensors` of each weight, by name.
-        peak_live_bytes: Most activation bytes that any call needs at once.
     """
 
     network: Network
@@ -41,7 +40,6 @@ class Program:
     inputs: Mapping[str, int]
     outputs: Mapping[str, int]
     weights: Mapping[str, int]
-    peak_live_bytes: int
 
     @property
     def digest(self) -> str:
@@ -125,7 +123,6 @@ def assemble(
         inputs=inputs,
         outputs=outputs,
         weights=places.weights,
-        peak_live_bytes=plan.peak_live_bytes,
     )
 
 

@@ -143,7 +143,8 @@ def _try_examples(
     ways: dict[Way, None] = {}
     kinds: dict[str, None] = {}
     n_good = 0
-    for example in examples:
+    # Those that fit between two products tell the most.
+    for example in sorted(examples, key=lambda e: not _fits_between(e)):
         before = len(ways) + len(kinds)
         for model in _variants(example):
             for way, own in _import(model):
@@ -201,13 +202,18 @@ def _variants(example: _Example) -> Iterator[onnx.ModelProto]:
     yield example.model
     if len(example.inputs) > 1:
         yield _with_constants(example)
-    first = example.inputs[0] if example.inputs else None
-    if first is None or first.dtype != np.float32 or first.ndim < 2:
+    if not _fits_between(example):
         return
     for operator in ("Conv", "MatMul"):
         model = _between(example, operator)
         if model is not None:
             yield model
+
+
+def _fits_between(example: _Example) -> bool:
+    """Whether a product can make an example's first input."""
+    first = example.inputs[0] if example.inputs else np.zeros(0)
+    return first.dtype == np.float32 and first.ndim >= 2
 
 
 def _is_folded(example: _Example) -> bool:

@@ -33,6 +33,7 @@ from latloop.workbench import Workbench
 from profiler.deployment import read_report
 from profiler.network import Network, count_operators
 from profiler.operator import Operator
+from profiler.plan import in_order, plan_arena
 from profiler.statistics import visit_median_us
 from profiler.store import Visit
 from searchspace.space import parse_subnet
@@ -221,7 +222,8 @@ def _calls(
     workbench: Workbench, search: dict[str, Any], visits: list[Visit]
 ) -> tuple[CallTime, ...]:
     """The chosen network's calls: measured in place where a session had timestamps."""
-    network = _chosen_network(search)
+    chosen = _chosen_network(search)
+    network = in_order(chosen, plan_arena(chosen).order)  # as the program runs its calls
     timed = _timed_visits(search, visits)
     if timed:
         medians_us = [np.median(t.call_ns, axis=0) / 1e3 for t in timed if t.call_ns is not None]

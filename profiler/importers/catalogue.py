@@ -27,8 +27,8 @@ from onnx import helper, numpy_helper
 
 from profiler.importers.errors import QuantizedModelError
 from profiler.importers.from_onnx import import_plain
+from profiler.importers.imported import ImportedModel
 from profiler.importers.onnx_file import read_onnx
-from profiler.network import Network
 
 Array = NDArray[Any]
 #: What becomes of an operator. `own`: an operator kind with schedules of its own; `drawn in`: into
@@ -42,6 +42,7 @@ _LEAST_OPSET: Final = 13
 _MOST_ELEMENTS: Final = 20_000
 #: Around an example: what its first input comes from, and what reads its output.
 _BEFORE, _AFTER = "latloop_before", "latloop_after"
+_KERNELS: Final = ("latloop_kernel_before", "latloop_kernel_after")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,18 +171,23 @@ def _import(model: onnx.ModelProto) -> Iterator[tuple[Way, tuple[str, ...]]]:
             if len(plain.graph.node) == len(around):
                 yield "folded", ()
                 return
-            network = import_plain(plain, path).network
+            imported = import_plain(plain, path)
         except QuantizedModelError:
             yield "refused", ()
             return
         except Exception:  # TVM raises anything at an example that it cannot take
             return
-    yield from _classify(network, [node.name for node in model.graph.node])
+    kernels = [numpy_helper.to_array(t) for t in model.graph.initializer if t.name in _KERNELS]
+    yield from _classify(imported, kernels)
 
 
-def _classify(network: Network, names: Sequence[str]) -> Iterator[tuple[Way, tuple[str, ...]]]:
+def _classify(
+    imported: ImportedModel, kernels: Sequence[Array]
+) -> Iterator[tuple[Way, tuple[str, ...]]]:
+    """The ways that an import went; between two products if these have kernels."""
+    network = imported.network
     kinds = {operator.kind for operator in network.operators}
-    if _BEFORE not in names:
+    if not kernels:
         own = tuple(kinds - {"generic"})
         if own:
             yield "own", own
@@ -193,8 +199,12 @@ def _classify(network: Network, names: Sequence[str]) -> Iterator[tuple[Way, tup
     left = [op for op in network.operators if op.body is None or op.body.name != "transpose"]
     if "generic" in {op.kind for op in left} or len(left) != 2:
         return
-    is_drawn_in = any(operator.epilogue for operator in left)
-    yield ("drawn in" if is_drawn_in else "folded"), ()
+    numbers = [np.sort(array.ravel()) for array in imported.weights.values()]
+    is_as_before = not any(operator.epilogue for operator in left) and all(
+        any(np.array_equal(np.sort(kernel.ravel()), known) for known in numbers)
+        for kernel in kernels
+    )
+    yield ("folded" if is_as_before else "drawn in"), ()
 
 
 def _variants(example: _Example) -> Iterator[onnx.ModelProto]:
@@ -254,12 +264,12 @@ def _between(example: _Example, operator: str) -> onnx.ModelProto | None:
     rng = np.random.default_rng(0)
     axis = 1 if is_conv else -1
     shapes = (first.shape[axis],) * 2, (dims[axis], 4)
-    for name, (n_in, n_out) in zip(("latloop_w", "latloop_v"), shapes, strict=True):
+    for name, (n_in, n_out) in zip(_KERNELS, shapes, strict=True):
         shape = (n_out, n_in, 1, 1) if is_conv else (n_in, n_out)
         array = rng.normal(size=shape).astype(np.float32)
         graph.initializer.append(numpy_helper.from_array(array, name))
-    before = helper.make_node(operator, [source, "latloop_w"], [_BEFORE], name=_BEFORE)
-    after = helper.make_node(operator, [node.output[0], "latloop_v"], [_AFTER], name=_AFTER)
+    before = helper.make_node(operator, [source, _KERNELS[0]], [_BEFORE], name=_BEFORE)
+    after = helper.make_node(operator, [node.output[0], _KERNELS[1]], [_AFTER], name=_AFTER)
     nodes = [before, node, after]
     dims[axis] = 4
     output = helper.make_tensor_value_info(_AFTER, onnx.TensorProto.FLOAT, dims)

@@ -10,7 +10,7 @@ from profiler.importers.decompose import decompose_average_pool, decompose_batch
 from profiler.importers.imported import ImportedModel
 from profiler.importers.known import fold_constants
 from profiler.importers.match import match_operators
-from profiler.importers.neighbours import release_additions, sink_transposes
+from profiler.importers.neighbours import hoist_factors, release_additions, sink_transposes
 from profiler.importers.parts import split_products
 from profiler.importers.relax_emit import Emitter
 from profiler.importers.relax_lower import lower_graph
@@ -45,6 +45,7 @@ def lower_relax(
     split_products(graph)
     absorb_channels_before(graph)
     decompose_transposed(graph)
+    hoist_factors(graph)
     sink_transposes(graph)
     match_operators(graph)
     release_additions(graph)

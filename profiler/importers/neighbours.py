@@ -10,6 +10,7 @@ from profiler.importers.known import is_elementwise
 #: How a product over the channels of an image is called an image again. Other tensors would have
 #: to be moved to meet a product.
 _CHANNELS_FIRST: Final = (0, 3, 1, 2)
+_VIEWS: Final = frozenset({"reshape", "squeeze", "expand_dims", "flatten", "permute_dims"})
 _FUSABLE: Final = frozenset({
     "astype", "broadcast_to", "nn.gelu", "nn.gelu_tanh", "nn.leakyrelu", "nn.softplus",
 })  # fmt: skip
@@ -73,6 +74,50 @@ def _transposed_product(
 def _axes(rename: Node) -> tuple[int, ...]:
     rank = len(rename.output.shape)
     return tuple(a % rank for a in rename.attributes.get("axes") or range(rank)[::-1])
+
+
+def hoist_factors(graph: Graph) -> None:
+    """Multiply a product by a number before it is reshaped, not after: its weights take it in."""
+    readers, makers = graph.readers(), graph.makers()
+    for node in list(graph.nodes):
+        factor = next((v for v in node.inputs if v.array is not None and v.array.size == 1), None)
+        moving = [v for v in node.inputs if v.array is None]
+        if node.op != "multiply" or factor is None or len(moving) != 1:
+            continue
+        if node.output.type != moving[0].type:
+            continue
+        views = _views_before(node, moving[0], readers, makers, set(graph.outputs))
+        source = views[-1].inputs[0] if views else moving[0]
+        maker = makers.get(source)
+        if not views or readers[source] != [views[-1]] or source in graph.outputs:
+            continue
+        if maker is None or maker.op not in {"add", "matmul"}:
+            continue
+        scaled = Value(source.type)
+        views[-1].inputs = [scaled, *views[-1].inputs[1:]]
+        views[0].outputs = node.outputs
+        position = graph.nodes.index(views[-1])
+        graph.nodes.remove(node)
+        graph.nodes.insert(position, Node("multiply", [source, factor], [scaled]))
+        readers, makers = graph.readers(), graph.makers()
+
+
+def _views_before(
+    node: Node,
+    value: Value,
+    readers: dict[Value, list[Node]],
+    makers: dict[Value, Node],
+    outputs: set[Value],
+) -> list[Node]:
+    """Reshapes and transposes of which each is only read by the one behind it, the last first."""
+    views: list[Node] = []
+    reader = node
+    while (maker := makers.get(value)) is not None and maker.op in _VIEWS:
+        if readers[value] != [reader] or value in outputs:
+            break
+        views.append(maker)
+        reader, value = maker, maker.inputs[0]
+    return views
 
 
 def release_additions(graph: Graph) -> None:

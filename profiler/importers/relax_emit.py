@@ -94,6 +94,11 @@ class Emitter:
             self._copies[key] = moved
         return self._copies[key]
 
+    def moves(self, value: Value, order: Order) -> bool:
+        """Whether a value would have to be moved to lie in an order."""
+        is_there = is_same_memory(value.shape, self.get(value)[1], order)
+        return not is_there and (value, order) not in self._copies
+
     def view(self, variable: Any, shape: tuple[int, ...]) -> Any:
         """The same memory under another shape."""
         if tuple(int(e) for e in variable.ty.shape.values) == tuple(shape):

@@ -49,6 +49,10 @@ def _ours(emitter: Emitter, node: Node) -> None:
     operator = node.attributes["operator"]
     if operator.kind == "add":
         orders = [_common_order(emitter, node.inputs)] * 2
+        if not operator.epilogue and any(emitter.moves(v, orders[0]) for v in node.inputs):
+            # Other loops can read a tensor in another order than they write.
+            _elementwise(emitter, Node("add", node.inputs, node.outputs))
+            return
     elif operator.kind == "dense":
         orders = [identity(len(v.shape)) for v in node.inputs]
     else:

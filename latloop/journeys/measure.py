@@ -7,10 +7,13 @@ import numpy as np
 from latloop.journeys.memory import with_plan
 from latloop.workbench import Workbench
 from profiler.bench import Bench, StageProgress, quiet
-from profiler.measure import Sweep
+from profiler.measure import Sweep, time_once
 from profiler.runtime import Model, Prepared
 from profiler.sessions import N_SESSIONS, NetworkMeasurement, measure_network
 from profiler.store import Purpose
+
+#: Visits of `measure` with timestamps between calls.
+N_TIMESTAMPED = 3
 
 
 def measure(
@@ -25,7 +28,7 @@ def measure(
     runtime = workbench.runtime
     runtime.tune(model.network.operators, "measure", np.random.default_rng(), progress)
     prepared = runtime.prepare([model], progress)
-    return measure_prepared(runtime.bench, prepared, "measure", "sessions", progress)
+    return measure_prepared(runtime.bench, prepared, "measure", "sessions", progress, N_TIMESTAMPED)
 
 
 def measure_prepared(
@@ -34,8 +37,19 @@ def measure_prepared(
     purpose: Purpose,
     stage: str,
     progress: StageProgress = quiet,
+    n_timestamped: int = 0,
 ) -> NetworkMeasurement:
-    """Time the first of some prepared networks in spaced sessions; each goes to the store."""
+    """Time the first of some prepared networks in spaced sessions; each goes to the store.
+
+    Args:
+        bench: The device.
+        prepared: Networks that are built for it.
+        purpose: Why they are timed.
+        stage: What the sessions are called to `progress`.
+        progress: Called after each session.
+        n_timestamped: Visits after the sessions that time every call in its place, too, where the
+            runtime can: they tell a later fit what the operators cost inside this network.
+    """
     item = prepared.bound[0].item()
     linked = prepared.link()
     with bench.device.start(linked.executable) as runner:
@@ -48,4 +62,8 @@ def measure_prepared(
             n_rounds=N_SESSIONS,
             rng=np.random.default_rng(),
         )
-        return measure_network(item, sweep, lambda done, n: progress(stage, done, n))
+        measurement = measure_network(item, sweep, lambda done, n: progress(stage, done, n))
+        if item.plan.with_timestamps:
+            visits = [time_once(item, sweep, index) for index in range(n_timestamped)]
+            sweep.store.append(visits)
+        return measurement

@@ -195,6 +195,12 @@ def test_an_imported_network_is_learned_from_and_does_not_disturb_evaluation(
     assert set(travelled.steps["evaluated"].answer["families"]) == {NAME}
 
 
+def test_measure_times_every_call_in_its_place_too(travelled: Travelled) -> None:
+    name = travelled.steps["deployed"].answer["network"]
+    visits = [row for row in read_rows(travelled.home) if (row[3], row[7]) == (name, "measure")]
+    assert sum(row[12] is not None for row in visits) == 3  # the column of timings between calls
+
+
 def test_names_of_generic_operators_stay_short_in_the_store(travelled: Travelled) -> None:
     subjects = {row[3] for row in read_rows(travelled.home) if row[2] == "operator"}
     assert any(subject.startswith("generic:") for subject in subjects)

@@ -26,12 +26,13 @@ _LEAST_LANES = 4
 
 def generic_candidates(operator: Operator, target: Target) -> tuple[Schedule, ...]:
     """Whole vectors along memory with several rows of sums in registers, fewer of them, or none."""
-    del operator, target  # its loops are known to the compiler alone
-    return (
-        Schedule(RULE, (("rows", _ROWS), ("vectors", _VECTORS))),
-        Schedule(RULE, (("rows", 1), ("vectors", 2))),
-        Schedule(RULE, (("rows", 0), ("vectors", 0))),
-    )
+    del target  # vectors fit whatever it has
+    whole = Schedule(RULE, (("rows", _ROWS), ("vectors", _VECTORS)))
+    plain = Schedule(RULE, (("rows", 0), ("vectors", 0)))
+    traits = None if operator.body is None else operator.body.traits
+    if traits is not None and traits.n_terms == 1:  # without sums the registers stay empty
+        return (whole, plain)
+    return (whole, Schedule(RULE, (("rows", 1), ("vectors", 2))), plain)
 
 
 def apply(schedule: Schedule, sch: s_tir.Schedule, target: Target) -> None:

@@ -7,8 +7,11 @@ A freshly initialised network is no test: batch-norm with its first statistics, 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -37,6 +40,13 @@ def like(example: Tensor, seed: int) -> Tensor:
     if example.dim() == 4:
         return image(seed, *example.shape)
     return torch.randn(example.shape, generator=torch.Generator().manual_seed(seed))
+
+
+def outputs_of(module: nn.Module, inputs: Sequence[Tensor]) -> list[NDArray[Any]]:
+    """What torch computes."""
+    with torch.no_grad():
+        result = module(*inputs)
+    return [each.numpy() for each in (result if isinstance(result, tuple) else (result,))]
 
 
 def alive(module: nn.Module, example: Tensor, seed: int = 0) -> tuple[nn.Module, tuple[Tensor]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+import profiler
 from devices.device import Failure
 from devices.local import LocalDevice
 from devices.session import RunnerSession
@@ -57,7 +59,7 @@ class Programs:
 def programs(models: list[ImportedModel], cache: Path) -> Iterator[Programs]:
     """Build all kernels of all models and start the executable that holds them."""
     target = target_of(LocalDevice().fingerprint().board)
-    artifacts = ArtifactStore(cache / "imported")
+    artifacts = ArtifactStore(cache / "imported" / _sources())
     for model in models:
         keep_loops(model, artifacts)
     operators = dict.fromkeys(op for model in models for op in model.network.operators)
@@ -69,3 +71,11 @@ def programs(models: list[ImportedModel], cache: Path) -> Iterator[Programs]:
     files = object_files(list(kernels.values()), artifacts, cache / "imported" / "files")
     with LocalDevice().start(link_executable(files, target, cache)) as runner:
         yield Programs(kernels, runner)
+
+
+def _sources() -> str:
+    """Names all that decides a kernel's code: kernels of other sources must not be found."""
+    folder = Path(profiler.__path__[0])
+    sources = sorted([*folder.glob("*.py"), *folder.glob("schedules/*.py")])
+    hashed = hashlib.sha256(b"".join(path.read_bytes() for path in sources))
+    return hashed.hexdigest()[:16]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from profiler.importers.from_torch import import_torch
-from tests.zoo.programs import Programs, running, torch_outputs
+from profiler.importers.imported import ImportedModel
+from tests.zoo.alive import outputs_of
+
+from .programs import Array, Programs, programs
 
 RNG = torch.Generator().manual_seed(5)
 
@@ -104,20 +108,35 @@ def module_of(name: str) -> nn.Module:
     return given.eval()
 
 
+@dataclass(frozen=True)
+class Tried:
+    """All modules as programs in one executable."""
+
+    models: dict[str, ImportedModel]
+    programs: Programs
+
+    def run(self, name: str, inputs: tuple[Tensor, ...]) -> Array:
+        """The only output."""
+        model = self.models[name]
+        names = [each for each, _ in model.network.inputs]
+        arrays = {n: t.numpy() for n, t in zip(names, inputs, strict=True)}
+        return self.programs.run(model, arrays)["output"]
+
+
 @pytest.fixture(scope="module")
-def programs(build_cache: Path) -> Iterator[Programs]:
+def tried(build_cache: Path) -> Iterator[Tried]:
     models = {
         name: import_torch(module_of(name), inputs, name) for name, (_, inputs) in CASES.items()
     }
-    with running(models, build_cache) as started:
-        yield started
+    with programs(list(models.values()), build_cache) as started:
+        yield Tried(models, started)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_program_computes_what_torch_does(programs: Programs, name: str) -> None:
+def test_the_program_computes_what_torch_does(tried: Tried, name: str) -> None:
     inputs = CASES[name][1]
-    (expected,) = torch_outputs(module_of(name), inputs)
-    (output,) = programs.run(name, [each.numpy() for each in inputs])
+    (expected,) = outputs_of(module_of(name), inputs)
+    output = tried.run(name, inputs)
     assert output.shape == expected.shape
     assert np.max(np.abs(output - expected)) <= 1e-4 * np.max(np.abs(expected))
     assert np.ptp(expected) > 0

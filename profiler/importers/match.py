@@ -55,35 +55,26 @@ class _Found:
 
 def match_operators(graph: Graph) -> None:
     """Replace what our operators compute by nodes named `OURS`."""
-    replaced: set[int] = set()
-    for node in list(graph.nodes):
-        if id(node) in replaced:
-            continue
-        found = _match(node)
+    readers, outputs = graph.readers(), set(graph.outputs)
+    instead: dict[int, Node | None] = {}
+    for node in graph.nodes:
+        found = None if id(node) in instead else _match(node)
         if found is None:
             continue
-        readers = graph.readers()
-        outputs = set(graph.outputs)
         if found.kernel is not None:
             _absorb_channels(found, readers, outputs)
         if found.kind != "add":
             _absorb_residual(found, readers, outputs)
         _absorb_activation(found, readers, outputs)
-        replaced.update(id(each) for each in found.nodes)
-        _replace(graph, found)
-
-
-def _replace(graph: Graph, found: _Found) -> None:
-    node = _own_node(found)
-    last = found.nodes[-1]
-    gone = {id(each) for each in found.nodes}
-    kept: list[Node] = []
-    for each in graph.nodes:
-        if each is last:
-            kept.append(node)
-        elif id(each) not in gone:
-            kept.append(each)
-    graph.nodes = kept
+        made = _own_node(found)
+        instead |= {id(each): None for each in found.nodes} | {id(found.nodes[-1]): made}
+        for each in found.nodes:
+            for value in each.inputs:
+                readers[value].remove(each)
+        for value in made.inputs:
+            readers[value].append(made)
+    kept = (instead.get(id(node), node) for node in graph.nodes)
+    graph.nodes = [node for node in kept if node is not None]
 
 
 def _own_node(found: _Found) -> Node:

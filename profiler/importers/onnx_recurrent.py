@@ -28,7 +28,7 @@ class _Layer:
 
     Attributes:
         bb: Where expressions are emitted.
-        x: Every step's product of inputs and weights with its terms, shape (steps, batch, gates).
+        steps: Each step's product of inputs and weights with its terms, shape (batch, gates).
         recurrent: Shape (hidden, gates): what the state is multiplied by.
         recurrent_bias: Shape (gates,): terms of that product that must stay apart.
         peephole: Shape (3, hidden) for the gates i, o, f, or None.
@@ -37,7 +37,7 @@ class _Layer:
     """
 
     bb: Any
-    x: Any
+    steps: list[Any]
     recurrent: Array
     recurrent_bias: Array
     peephole: Array | None
@@ -48,11 +48,6 @@ class _Layer:
         """The state times its weights for some gates."""
         weight = const(self.recurrent[:, gates], "float32")
         return self.bb.normalize(relax.op.matmul(state, weight))
-
-    def step(self, position: int) -> Any:
-        """What the inputs give to a step, shape (batch, gates)."""
-        part = relax.op.strided_slice(self.x, [0], [position], [position + 1])
-        return self.bb.normalize(relax.op.squeeze(self.bb.normalize(part), [0]))
 
     def gate(self, gates: Any, position: int, hidden: int) -> Any:
         """One gate's columns."""
@@ -67,7 +62,7 @@ def _lstm_step(layer: _Layer, position: int, state: tuple[Any, ...]) -> tuple[An
     bb = layer.bb
     h, c = state
     hidden = layer.recurrent.shape[0]
-    gates = bb.normalize(relax.op.add(layer.product(h), layer.step(position)))
+    gates = bb.normalize(relax.op.add(layer.product(h), layer.steps[position]))
     i, o, f, new = (layer.gate(gates, place, hidden) for place in range(4))
     inner, candidate, outer = layer.activations
     if layer.peephole is not None:
@@ -92,7 +87,7 @@ def _gru_step(layer: _Layer, position: int, state: tuple[Any, ...]) -> tuple[Any
     (h,) = state
     hidden = layer.recurrent.shape[0]
     inner, candidate = layer.activations[:2]
-    x = layer.step(position)
+    x = layer.steps[position]
     both = slice(0, 2 * hidden)
     x_both = bb.normalize(relax.op.strided_slice(x, [1], [0], [2 * hidden]))
     gates = bb.normalize(inner(bb.normalize(relax.op.add(layer.product(h, both), x_both))))
@@ -113,7 +108,7 @@ def _gru_step(layer: _Layer, position: int, state: tuple[Any, ...]) -> tuple[Any
 
 def _rnn_step(layer: _Layer, position: int, state: tuple[Any, ...]) -> tuple[Any, ...]:
     bb = layer.bb
-    total = relax.op.add(layer.product(state[0]), layer.step(position))
+    total = relax.op.add(layer.product(state[0]), layer.steps[position])
     return (bb.emit(layer.activations[0](bb.normalize(total))),)
 
 
@@ -229,13 +224,23 @@ def _layer(bb: Any, x: Any, inputs: Any, attr: Any, kind: _Kind, place: int) -> 
         peephole = known_or_refuse(inputs[7], what)[place].reshape(3, hidden)
     return _Layer(
         bb,
-        bb.emit(relax.op.reshape(product, [steps, batch, n_gates])),
+        _cut(bb, bb.emit(relax.op.reshape(product, [steps, batch, n_gates]))),
         recurrent.T,
         biases[1],
         peephole,
         _activations(attr, kind, place),
         bool(attr.get("linear_before_reset", 0)),
     )
+
+
+def _cut(bb: Any, x: Any) -> list[Any]:
+    """A tensor's rows, all made by one operation: slices would be as many different ones."""
+    n_steps = shape_of(x)[0]
+    parts = [x]
+    if n_steps > 1:
+        made = bb.emit(relax.op.split(x, n_steps, 0))
+        parts = [bb.emit(relax.TupleGetItem(made, place)) for place in range(n_steps)]
+    return [bb.normalize(relax.op.squeeze(part, [0])) for part in parts]
 
 
 def _activations(attr: Any, kind: _Kind, place: int) -> tuple[Callable[[Any], Any], ...]:

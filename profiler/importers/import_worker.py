@@ -7,6 +7,7 @@ the model in the artefact store, and answers with one JSON line.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -14,19 +15,24 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from profiler.artifacts import ArtifactError, ArtifactStore
 from profiler.importers.errors import ModelImportError
 from profiler.importers.kept import keep_model
 
+_PR_SET_PDEATHSIG: Final = 1
+
 
 def main() -> None:
     """Import one model."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when work stops
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints must not be taken for an answer
     request = json.load(sys.stdin)
+    if os.getppid() != request["parent"]:  # it died before it could be watched
+        sys.exit(1)
     try:
         answer = {"digest": _import(request)}
     except (ModelImportError, ArtifactError) as error:

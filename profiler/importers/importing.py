@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -84,7 +85,8 @@ def import_torch_now(
 
 def _import(request: Mapping[str, Any], artifacts: ArtifactStore, progress: Progress) -> KeptModel:
     progress(0, 1)
-    answer = _ask_worker({**request, "artifacts": str(artifacts.folder.absolute())})
+    folder = str(artifacts.folder.absolute())
+    answer = _ask_worker({**request, "artifacts": folder, "parent": os.getpid()})
     if "error" in answer:
         if answer["kind"] in {"ArtifactError", "ArtifactSpaceError"}:
             raise ArtifactError(answer["error"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,31 @@ def test_an_interrupt_ends_the_import_too(
     with pytest.raises(KeyboardInterrupt):
         import_onnx_once(write_model(tmp_path / "net.onnx"), SHAPES, 0, store)
     assert not Path(f"/proc/{pid_file.read_text().strip()}").exists()
+
+
+def test_a_killed_command_takes_its_import_along(store: ArtifactStore, tmp_path: Path) -> None:
+    path = write_model(tmp_path / "net.onnx")
+    code = (
+        "from pathlib import Path\n"
+        "from profiler.artifacts import ArtifactStore\n"
+        "from profiler.importers.importing import import_onnx_once\n"
+        f"store = ArtifactStore(Path({str(store.folder)!r}))\n"
+        f"import_onnx_once(Path({str(path)!r}), {SHAPES}, 0, store)\n"
+    )
+    command = subprocess.Popen([sys.executable, "-c", code])
+    children = Path(f"/proc/{command.pid}/task/{command.pid}/children")
+    while not (worker := children.read_text().strip()):
+        assert command.poll() is None
+    status = Path(f"/proc/{worker}/stat")
+    while b"import_worker" not in Path(f"/proc/{worker}/cmdline").read_bytes():
+        assert command.poll() is None
+    command.kill()
+    command.wait()
+    deadline_s = time.monotonic() + 10
+    while status.exists() and status.read_text().rpartition(") ")[2][0] != "Z":
+        assert time.monotonic() < deadline_s, "the import outlives its command"
+    found = [path for path in (store.folder / "keys").rglob("*") if path.is_file()]
+    assert found == []
 
 
 def test_a_function_that_fails_is_quoted(

@@ -14,6 +14,7 @@ from tvm import relax
 
 from profiler.importers.resize import ResizeRule, resize
 from profiler.importers.torch_fold import CONSTANT, constant_of
+from profiler.importers.torch_index import index
 
 #: What stands for minus infinity in a mask: its exponential is 0, and no number minus it is NaN.
 _NEVER: Final = -1e30
@@ -26,12 +27,17 @@ def converters(importer: Any) -> dict[str, Callable[[torch.fx.Node], Any]]:
     table: dict[str, Callable[[Any, torch.fx.Node], Any]] = {
         CONSTANT: _constant,
         "_fused_rms_norm.default": _rms_norm,
-        "_unsafe_index.Tensor": lambda importer, node: importer._index_tensor(node),
+        "_unsafe_index.Tensor": index,
+        "adaptive_max_pool2d.default": _adaptive_maximum,
         "amax.default": partial(_extreme, relax.op.max),
         "amin.default": partial(_extreme, relax.op.min),
+        "clamp.default": _clamp,
         "cumsum.default": _running_sum,
         "div.Tensor_mode": _rounded_division,
+        "elu.default": _elu,
+        "exp2.default": _power_of_two,
         "expand.default": _expand,
+        "index.Tensor": index,
         "linear.default": _linear,
         "max.dim": partial(_extreme_along, relax.op.max, relax.op.argmax),
         "min.dim": partial(_extreme_along, relax.op.min, relax.op.argmin),
@@ -142,6 +148,51 @@ def _extreme_along(
     return importer.block_builder.emit(relax.Tuple([values, places]))
 
 
+def _adaptive_maximum(importer: Any, node: torch.fx.Node) -> Any:
+    """Windows of one size, where the sizes divide; the places of the maxima are not computed."""
+    x, size = importer.retrieve_args(node)
+    if any(user.args[1] != 0 and user.users for user in node.users):
+        raise ValueError("the places of its maxima are read")
+    extents = [int(extent) for extent in x.ty.shape.values[-2:]]
+    if any(extent % wanted for extent, wanted in zip(extents, size, strict=True)):
+        raise ValueError(f"{extents} pixels cannot be cut into {list(size)} windows of one size")
+    window = tuple(extent // wanted for extent, wanted in zip(extents, size, strict=True))
+    pooled = importer.block_builder.emit(relax.op.nn.max_pool2d(x, window, window))
+    return [pooled]
+
+
+def _clamp(importer: Any, node: torch.fx.Node) -> Any:
+    """Bounds of integers are integers, and may be missing."""
+    x, low, high = _arguments(importer, node, None, None, None)
+    dtype, emit = str(x.ty.dtype), importer.block_builder.emit
+    if "float" in dtype:
+        return emit(relax.op.clip(x, -np.inf if low is None else low,
+                                  np.inf if high is None else high))  # fmt: skip
+    for bound, op in ((low, relax.op.maximum), (high, relax.op.minimum)):
+        if bound is not None:
+            x = emit(op(x, relax.const(bound, dtype)))
+    return x
+
+
+def _elu(importer: Any, node: torch.fx.Node) -> Any:
+    """Clevert et al. 2016, eq. 15, and with a scale SELU, which TVM's conversion leaves out."""
+    x, alpha, scale, input_scale = _arguments(importer, node, None, 1.0, 1.0, 1.0)
+    emit = importer.block_builder.emit
+
+    def times(value: Any, factor: float) -> Any:
+        return value if factor == 1 else emit(relax.op.multiply(value, relax.const(factor)))
+
+    rest = emit(relax.op.subtract(emit(relax.op.exp(times(x, input_scale))), relax.const(1.0)))
+    below = times(emit(relax.op.minimum(rest, relax.const(0.0))), alpha * scale)
+    return emit(relax.op.add(times(emit(relax.op.nn.relu(x)), scale), below))
+
+
+def _power_of_two(importer: Any, node: torch.fx.Node) -> Any:
+    (x,) = importer.retrieve_args(node)
+    emit = importer.block_builder.emit
+    return emit(relax.op.exp(emit(relax.op.multiply(x, relax.const(math.log(2.0), "float32")))))
+
+
 def _running_sum(importer: Any, node: torch.fx.Node) -> Any:
     """A product with ones on and above the diagonal, along the last axis."""
     x, axis = importer.retrieve_args(node)
@@ -222,7 +273,10 @@ _RESIZES: Final = {
 WHOLE: Final = (
     "linear.default",
     "matmul.default",
+    "adaptive_max_pool2d.default",
+    "max_pool1d.default",
     "max_pool2d.default",
+    "max_pool3d.default",
     "rms_norm.default",
     "roll.default",
     "scaled_dot_product_attention.default",

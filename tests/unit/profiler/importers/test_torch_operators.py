@@ -47,6 +47,17 @@ class SelfAttention(nn.Module):
         return self.attention(x, x, x)[0]
 
 
+class Recurrent(nn.Module):
+    """Two layers in both directions, of which only the outputs are kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.LSTM(8, 3, 2, batch_first=True, bidirectional=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)[0]
+
+
 attend = functional.scaled_dot_product_attention
 HEADS = (numbers(1, 4, 6, 8), numbers(1, 4, 5, 8), numbers(1, 4, 5, 8))
 SHARED = (numbers(1, 4, 6, 8), numbers(1, 2, 6, 8), numbers(1, 2, 6, 8))
@@ -86,6 +97,21 @@ CASES: dict[str, tuple[nn.Module | Callable[..., Tensor], tuple[Tensor, ...]]] =
         + functional.hardtanh(x) + functional.softplus(x) + functional.gelu(x, approximate="tanh"),
         (IMAGE,),
     ),
+    "elu": (nn.ELU(0.7), (IMAGE,)),
+    "selu": (nn.SELU(), (IMAGE,)),
+    "indices_side_by_side": (lambda x, i: x[:, i, i - 3], (IMAGE, torch.tensor([[0, -1], [2, 1]]))),
+    "indices_apart": (lambda x, i: x[:, i, :, i + 1], (IMAGE, torch.tensor([0, -2, 3]))),
+    "unfold": (lambda x: functional.unfold(x, 3, padding=1), (IMAGE,)),
+    "trilinear": (nn.Upsample(scale_factor=2, mode="trilinear"), (numbers(1, 2, 3, 4, 5),)),
+    "bicubic_by_an_odd_factor": (nn.Upsample(scale_factor=1.3, mode="bicubic"), (IMAGE,)),
+    "adaptive_maximum": (nn.AdaptiveMaxPool2d((3, 1)), (IMAGE,)),
+    "maximum_1d": (nn.MaxPool1d(3, 2, padding=1), (numbers(1, 8, 9),)),
+    "clamped_count": (lambda x: (x * (x > 0)).sum(1) / (x > 0).sum(1).clamp(min=1), (IMAGE,)),
+    "power_of_two": (lambda x: 2**x + x.exp2(), (IMAGE,)),
+    "encoder_layer": (
+        nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), (numbers(1, 5, 8),),
+    ),
+    "recurrent": (Recurrent(), (numbers(1, 4, 8),)),
     "embedding": (nn.Embedding(10, 4), (torch.tensor([[1, 9, 0]]),)),
     "largest": (lambda x: x.amax(1) + x.max(dim=2).values.mean(1, keepdim=True), (IMAGE,)),
     "convolution_1d": (nn.Conv1d(8, 6, 3, padding="same", dilation=2), (numbers(1, 8, 9),)),

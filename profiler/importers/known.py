@@ -164,15 +164,20 @@ def find_activation(
         region.append(node)
         arrays[node.output] = result
         inner = [v for v in arrays if v is not node.output]
-        is_closed = all(
-            v not in outputs and all(n in region for n in readers.get(v, ())) for v in inner
-        )
-        if not is_closed:
+        if any(v in outputs or any(n not in region for n in readers.get(v, ())) for v in inner):
             continue
-        for name, activation in _ACTIVATIONS.items():
-            if np.allclose(result, activation(_POINTS), rtol=1e-5, atol=1e-6):
-                found = name, list(region)
+        name = _activation_of(result)
+        if name is not None:
+            found = name, list(region)
     return found
+
+
+def _activation_of(result: Array) -> str | None:
+    """The activation that makes this of the points."""
+    for name, activation in _ACTIVATIONS.items():
+        if np.allclose(result, activation(_POINTS), rtol=1e-5, atol=1e-6):
+            return name
+    return None
 
 
 def _depends_on(node: Node, arrays: dict[Value, Array]) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from tvm import relax
 
 from profiler.generic import TensorType
-from profiler.importers.channel_norm import LRN_SYMBOL, lrn_numbers, normalise_channels
+from profiler.importers.channel_norm import LRN_SYMBOL
 from profiler.importers.graph import Node, Value
 from profiler.importers.known import ELEMENTWISE
 from profiler.importers.match import OURS
@@ -21,8 +21,7 @@ from profiler.importers.order import (
     stored_shape,
     transposed,
 )
-from profiler.importers.relax_product import left_order, product
-from profiler.importers.resize import resize_tables, resized, rule_of
+from profiler.importers.relax_loops import write_channel_norm, write_product, write_resize
 
 if TYPE_CHECKING:
     from profiler.importers.relax_emit import Emitter
@@ -169,45 +168,6 @@ def _layer_norm(emitter: Emitter, node: Node) -> None:
     emitter.keep(node.output, relax.op.nn.layer_norm(variable, *parameters, places, epsilon), order)
 
 
-def _product(emitter: Emitter, node: Node) -> None:
-    """Only a right factor whose columns do not lie side by side is moved."""
-    left, right = node.inputs
-    out, rank = node.output, len(right.shape)
-    if min(rank, len(left.shape)) < 2 or out.type.dtype != "float32":
-        emitter.as_it_came(node)
-        return
-    variable, order = emitter.get(left)
-    columns_last = (*(a for a in emitter.get(right)[1] if a != rank - 1), rank - 1)
-    made_order = left_order(len(left.shape), order, len(out.shape))
-    orders = order, columns_last, made_order
-    moved = emitter.ordered(right, columns_last)
-    emitter.stored[out] = (
-        emitter.block.emit_te(product, variable, moved, orders, out.shape,
-                            primfunc_name_hint="matmul"),
-        made_order,
-    )  # fmt: skip
-
-
-def _resize(emitter: Emitter, node: Node) -> None:
-    value, out = node.inputs[0], node.output
-    variable, order = emitter.get(value)
-    rule = rule_of(node.origin.attrs)
-    tables = [
-        resize_tables(rule, size, wanted, wanted / size)
-        for size, wanted in zip(value.shape[2:], out.shape[2:], strict=True)
-    ]
-    is_weighted = any(len(weights) > 1 for _, weights in tables)
-    made = emitter.block.emit_te(
-        resized,
-        variable,
-        (order.index(2), order.index(3)),
-        [relax.const(places.astype(np.int32)) for places, _ in tables],
-        [relax.const(weights) for _, weights in tables] if is_weighted else [],
-        primfunc_name_hint="resize",
-    )
-    emitter.stored[out] = made, order
-
-
 def _concat(emitter: Emitter, node: Node) -> None:
     rank = len(node.output.shape)
     axis = (node.attributes.get("axis") or 0) % rank
@@ -254,15 +214,6 @@ def _take(emitter: Emitter, node: Node) -> None:
     place = order.index(axis % len(order))
     made = relax.op.take(variable, emitter.ordered(indices, (0,)), place, "clip")
     emitter.keep(node.output, made, order)
-
-
-def _normalise_channels(emitter: Emitter, node: Node) -> None:
-    variable, order = emitter.get(node.inputs[0])
-    numbers = lrn_numbers(node.attributes["symbol"])
-    made = emitter.block.emit_te(
-        normalise_channels, variable, order.index(1), numbers, primfunc_name_hint="lrn"
-    )
-    emitter.stored[node.output] = made, order
 
 
 def _broadcast(emitter: Emitter, node: Node) -> None:
@@ -312,10 +263,10 @@ WRITERS: Final[Mapping[str, Callable[[Emitter, Node], None]]] = {
     "strided_slice": _slice,
     "nn.layer_norm": _layer_norm,
     "nn.pad": _pad,
-    "matmul": _product,
-    "image.resize2d": _resize,
+    "matmul": write_product,
+    "image.resize2d": write_resize,
     "take": _take,
-    LRN_SYMBOL: _normalise_channels,
+    LRN_SYMBOL: write_channel_norm,
     "broadcast_to": _broadcast,
     "argmax": _place_of_largest,
     "argmin": _place_of_largest,

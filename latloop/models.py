@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from profiler.artifacts import ArtifactStore
 from profiler.bench import StageProgress, quiet
 from profiler.deployment import (
-    ANSWERS_FILE,
     MODEL_FILE,
     PROGRAM_FILE,
     Deployment,
     read_deployment,
 )
+from profiler.foreign import ANSWERS_FILE
 from profiler.network import Network
 from profiler.runtime import Model
 from searchspace.genes import Genome

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 import onnx
 
 from devices.device import Failure, KernelCall, Region, Runner, Tensor, TimingPlan, Workload
+from profiler.foreign import ANSWERS_FILE, ForeignModel
 from profiler.measure import NETWORK_PLAN, Item
 from profiler.model_io import Array, Shape, place_inputs, read_outputs
 from profiler.network import Network
@@ -26,8 +27,6 @@ PROGRAM_FILE = "program.json"
 EXECUTABLE_FILE = "program"
 WEIGHTS_FILE = "weights.bin"
 REPORT_FILE = "report.json"
-#: In place of `MODEL_FILE`, for a model that has no ONNX form: inputs, and what it answered.
-ANSWERS_FILE = "answers.npz"
 RuntimeName = Literal["latloop", "onnxruntime"]
 #: What each runtime deploys beside the description and the model or its answers.
 CONTENTS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -39,21 +38,6 @@ _RUN_TIMEOUT_MS = 60_000
 
 class DeploymentError(RuntimeError):
     """A folder is not a deployment, or it is damaged: deploy again."""
-
-
-@dataclass(frozen=True, slots=True)
-class ForeignModel:
-    """A model that Latloop did not make, as a deployment keeps it beside its program.
-
-    Attributes:
-        shapes: The model's own shapes of inputs and outputs, by name.
-        onnx_file: The model made plain, or None.
-        answers_file: Inputs and what the model answered, where there is no `onnx_file`.
-    """
-
-    shapes: Mapping[str, Shape]
-    onnx_file: Path | None
-    answers_file: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +163,10 @@ def write_deployment(
         foreign: The model that the network was imported from; None for one of our own.
     """
     clear_deployment(folder)
-    _write_model(folder, program.network, weights, foreign)
+    if foreign is None:
+        onnx.save(export_onnx(program.network, weights), str(folder / MODEL_FILE))
+    else:
+        foreign.copy_to(folder, MODEL_FILE)
     (folder / WEIGHTS_FILE).write_bytes(weights_image(program, weights))
     new = folder / f"{EXECUTABLE_FILE}.new"
     shutil.copy(executable, new)
@@ -195,20 +182,6 @@ def clear_deployment(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in (REPORT_FILE, MODEL_FILE, ANSWERS_FILE):
         (folder / name).unlink(missing_ok=True)
-
-
-def _write_model(
-    folder: Path, network: Network, weights: Mapping[str, Array], foreign: ForeignModel | None
-) -> None:
-    """Write what the program's outputs are compared with."""
-    if foreign is None:
-        onnx.save(export_onnx(network, weights), str(folder / MODEL_FILE))
-        return
-    for file, name in ((foreign.onnx_file, MODEL_FILE), (foreign.answers_file, ANSWERS_FILE)):
-        if file is not None:
-            shutil.copyfile(file, folder / name)
-            return
-    raise ValueError(f"{network.name} has neither an ONNX model nor answers to be checked by")
 
 
 def describe_deployment(

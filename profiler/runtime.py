@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from devices.device import Runner, TimingPlan
 from profiler.bench import Bench, StageProgress, quiet
-from profiler.deployment import Deployment, ForeignModel
+from profiler.deployment import Deployment
+from profiler.foreign import ForeignModel
 from profiler.measure import NETWORK_PLAN, Item, Sweep, measure
 from profiler.measurement import OperatorLatency
 from profiler.network import Network
@@ -42,7 +43,7 @@ class Model:
         shapes: The model's own shapes of inputs and outputs, by name; None for images that are NCHW
             in the model and NHWC in the network.
         answers_file: Inputs and what the model answered, where it has no ONNX form; see
-            `profiler.deployment.ForeignModel`.
+            `profiler.foreign.ForeignModel`.
         plan: Where a runtime that manages memory itself puts the tensors; None for its usual plan.
     """
 

@@ -11,7 +11,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from profiler.deployment import ANSWERS_FILE, MODEL_FILE, Deployment
+from profiler.deployment import MODEL_FILE, Deployment
+from profiler.foreign import ANSWERS_FILE
 from profiler.importers.kept import Answer, read_answers
 from profiler.output_check import OutputCheck, compare_outputs
 from searchspace.spaces.images import example_inputs

@@ -19,7 +19,8 @@ from latloop.journeys.answers import (
     index_limits,
     known_answers,
 )
-from profiler.deployment import ANSWERS_FILE, MODEL_FILE, Deployment
+from profiler.deployment import MODEL_FILE, Deployment
+from profiler.foreign import ANSWERS_FILE
 from profiler.importers.kept import Answer, pack_answers
 
 TABLE = np.arange(28, dtype=np.float32).reshape(7, 4)

@@ -140,17 +140,23 @@ def resize(
             cubic_exclude=int(rule.excludes_outside),
         ))  # fmt: skip
     for axis, extent in changed.items():
-        places, weights = resize_tables(rule, shape[axis], extent, scales[axis])
-        column = [extent if each == axis else 1 for each in range(len(shape))]
-        total = None
-        for place, weight in zip(places, weights, strict=True):
-            part = bb.normalize(relax.op.take(x, relax.const(place, "int64"), axis, "clip"))
-            if len(places) > 1:
-                factor = relax.const(weight.reshape(column), str(x.ty.dtype))
-                part = bb.normalize(relax.op.multiply(part, factor))
-            total = part if total is None else bb.normalize(relax.op.add(total, part))
-        x = total
+        table = resize_tables(rule, shape[axis], extent, scales[axis])
+        x = _along(bb, x, axis, table)
     return x
+
+
+def _along(bb: Any, x: Any, axis: int, table: Table) -> Any:
+    """One axis resized, as a sum of slices."""
+    places, weights = table
+    column = [-1 if each == axis else 1 for each in range(len(x.ty.shape.values))]
+    total = None
+    for place, weight in zip(places, weights, strict=True):
+        part = bb.normalize(relax.op.take(x, relax.const(place, "int64"), axis, "clip"))
+        if len(places) > 1:
+            factor = relax.const(weight.reshape(column), str(x.ty.dtype))
+            part = bb.normalize(relax.op.multiply(part, factor))
+        total = part if total is None else bb.normalize(relax.op.add(total, part))
+    return total
 
 
 def rule_of(attributes: Any) -> ResizeRule:

@@ -47,20 +47,29 @@ def export(
                 f"{name} fails on its example inputs with {type(error).__name__}: "
                 f"{first_line(error)}"
             ) from error
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch speaks of what it will change in itself
-                program = torch.export.export(module, arguments, named, strict=False)
-                program = program.run_decompositions(_decompositions())
-        except Exception as error:  # torch has no common class for what its tracer refuses
-            raise ModelImportError(
-                f"torch.export cannot trace {name}: {first_line(error)}; where its path depends on "
-                "values, write it with torch.where, or export it to ONNX by other means"
-            ) from error
+        program = _traced(module, arguments, named, name)
         _refuse_state(program, name)
         _refuse_random(program, name)
         fold_constants(program)
     return program
+
+
+def _traced(
+    module: torch.nn.Module,
+    arguments: tuple[torch.Tensor, ...],
+    named: dict[str, torch.Tensor],
+    name: str,
+) -> torch.export.ExportedProgram:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch speaks of what it will change in itself
+            program = torch.export.export(module, arguments, named, strict=False)
+            return program.run_decompositions(_decompositions())
+    except Exception as error:  # torch has no common class for what its tracer refuses
+        raise ModelImportError(
+            f"torch.export cannot trace {name}: {first_line(error)}; where its path depends on "
+            "values, write it with torch.where, or export it to ONNX by other means"
+        ) from error
 
 
 def input_names(program: torch.export.ExportedProgram) -> list[str]:

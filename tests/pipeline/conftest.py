@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .command_line import Done, board_lease, latloop, make_home
+from .command_line import Done, board_lease, insist, make_home
 from .tiny_space import NAME
 
 N_NETWORKS = 8
@@ -49,7 +49,7 @@ def _travel(home: Path) -> tuple[dict[str, Done], float]:
     steps = {}
 
     def step(name: str, *arguments: str) -> Done:
-        done = steps[name] = latloop(home, name, *arguments, "--json")
+        done = steps[name] = insist(home, name, *arguments, "--json")
         assert done.code == 0, f"{name} ended with {done.code}: {done.err}"
         return done
 

@@ -19,7 +19,7 @@ from onnx.reference import ReferenceEvaluator
 from latloop.cli.main import main
 from searchspace.genes import all_genomes
 
-from .command_line import latloop, read_rows
+from .command_line import insist, latloop, read_rows
 from .conftest import ACCURACY, N_FRESH, N_NETWORKS, Journey
 from .tiny_space import BLOCKS, GAINS, HEAD_WIDTH, N_CLASSES, N_SLOTS, NAME, TINY, WIDTH
 
@@ -181,7 +181,7 @@ def test_an_impossible_limit_ends_with_the_fastest_subnet_and_nothing_measured(
 @pytest.mark.usefixtures("board")
 def test_verify_measures_again_and_says_whether_the_limit_holds(home: Path) -> None:
     folder = deployment(home)
-    done = latloop(home, "verify", folder, "--device", "local", "--json")
+    done = insist(home, "verify", folder, "--device", "local", "--json")
     assert done.code == 0
     assert set(done.answer) >= VERIFY_KEYS
     assert done.answer["meets_limit"] is True

@@ -109,7 +109,8 @@ def measure_network(
         progress(min(n_good, n_sessions), n_sessions)
         if n_good >= n_sessions:
             break
-        sleep(SPACING_S * (2 if moved else 1))
+        # More sessions stand closer together: what disturbs them lasts as long.
+        sleep(SPACING_S * sweep.n_rounds / n_sessions * (2 if moved else 1))
     return _summarize(visits, n_sessions)
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 LATLOOP = Path(sys.executable).with_name("latloop")
 SPACE_FOLDER = Path(__file__).parent
@@ -104,6 +107,34 @@ def processes_of(home: Path) -> dict[int, str]:
         except OSError:  # it ended, or is somebody else's
             continue
     return found
+
+
+def travel_once(
+    tmp_path_factory: pytest.TempPathFactory, name: str, travel: Callable[[Path], dict[str, Done]]
+) -> tuple[Path, dict[str, Done]]:
+    """Make a journey once a session, whichever worker needs it first; the others wait for it.
+
+    Args:
+        tmp_path_factory: pytest's.
+        name: Of the journey.
+        travel: Runs commands in an empty folder and returns what each step answered.
+
+    Returns:
+        The folder, which other tests may be reading, and the steps.
+    """
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # all workers of a session share it
+    folder, kept = base / name, base / f"{name}.json"
+    with (base / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            with board_lease():
+                steps = travel(folder)
+            kept.write_text(json.dumps({step: asdict(done) for step, done in steps.items()}))
+    return folder, {step: Done(**done) for step, done in json.loads(kept.read_text()).items()}
 
 
 @contextmanager

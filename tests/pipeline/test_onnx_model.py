@@ -13,10 +13,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from .command_line import Done, board_lease, latloop, read_rows
+from .command_line import Done, latloop, read_rows, travel_once
 from .conftest import N_FRESH, N_NETWORKS, Journey
 from .tiny_space import NAME
 
+MODEL = "image and words.onnx"
 SHAPES = ("--shape", "image=1x3x24x24", "--shape", "ids=1x6")
 N_ROWS = 50
 
@@ -70,16 +71,15 @@ class Travelled:
 
 @pytest.fixture(scope="module")
 def travelled(journey: Journey, tmp_path_factory: pytest.TempPathFactory) -> Travelled:
-    folder = tmp_path_factory.mktemp("onnx-model")
-    home = shutil.copytree(journey.home, folder / "home", symlinks=True)
-    model = write_model(folder / "image and words.onnx")
-    steps = {}
+    def travel(folder: Path) -> dict[str, Done]:
+        home = shutil.copytree(journey.home, folder / "home", symlinks=True)
+        model = write_model(folder / MODEL)
+        steps: dict[str, Done] = {}
 
-    def step(name: str, *arguments: str | Path) -> None:
-        done = steps[name] = latloop(home, *arguments, "--json")
-        assert done.code == 0, f"{name} ended with {done.code}: {done.err}"
+        def step(name: str, *arguments: str | Path) -> None:
+            done = steps[name] = latloop(home, *arguments, "--json")
+            assert done.code == 0, f"{name} ended with {done.code}: {done.err}"
 
-    with board_lease():
         step("unseen", "predict", "local", model, *SHAPES)
         step("measured", "measure", "local", model, *SHAPES)
         step("fitted", "fit", "local")
@@ -88,7 +88,10 @@ def travelled(journey: Journey, tmp_path_factory: pytest.TempPathFactory) -> Tra
              "--latency", "1s")  # fmt: skip
         step("evaluated", "evaluate", "local", "--networks", str(N_FRESH))
         step("verified", "verify", folder / "net", "--device", "local")
-    return Travelled(home, model, steps)
+        return steps
+
+    folder, steps = travel_once(tmp_path_factory, "onnx-model", travel)
+    return Travelled(folder / "home", folder / MODEL, steps)
 
 
 def test_operators_never_measured_are_named_and_widen_the_interval(travelled: Travelled) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from .command_line import Done, board_lease, latloop, make_home, read_rows
+from .command_line import Done, latloop, make_home, read_rows, travel_once
 from .tiny_space import NAME
 
 DEVICE = "local-ort"
@@ -29,21 +29,22 @@ class OrtJourney:
 
 @pytest.fixture(scope="module")
 def journey(build_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> OrtJourney:
-    folder = tmp_path_factory.mktemp("ort")
-    home, net = make_home(folder / "home", build_cache), folder / "net"
-    commands = {
-        "profile": (DEVICE, "--space", NAME, "--networks", str(N_NETWORKS)),
-        "fit": (DEVICE,),
-        "predict": (DEVICE, SUBNET),
-        "evaluate": (DEVICE, "--networks", "2"),
-        "deploy": (DEVICE, SUBNET, "--folder", net, "--latency", "900ms"),
-        "verify": (net, "--device", DEVICE),
-    }
-    with board_lease():
-        steps = {name: latloop(home, name, *rest, "--json") for name, rest in commands.items()}
+    def travel(folder: Path) -> dict[str, Done]:
+        home, net = make_home(folder / "home", build_cache), folder / "net"
+        commands = {
+            "profile": (DEVICE, "--space", NAME, "--networks", str(N_NETWORKS)),
+            "fit": (DEVICE,),
+            "predict": (DEVICE, SUBNET),
+            "evaluate": (DEVICE, "--networks", "2"),
+            "deploy": (DEVICE, SUBNET, "--folder", net, "--latency", "900ms"),
+            "verify": (net, "--device", DEVICE),
+        }
+        return {name: latloop(home, name, *rest, "--json") for name, rest in commands.items()}
+
+    folder, steps = travel_once(tmp_path_factory, "ort-journey", travel)
     for name, done in steps.items():
         assert done.code == 0, f"{name} ended with {done.code}: {done.err}"
-    return OrtJourney(home, steps, net)
+    return OrtJourney(folder / "home", steps, folder / "net")
 
 
 def test_a_profile_holds_every_operator_and_whole_networks(journey: OrtJourney) -> None:

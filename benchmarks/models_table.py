@@ -17,8 +17,8 @@ Made by `python benchmarks/models.py`; raw figures in `benchmarks/results/{file}
   fresh process, the import of the compiler included.
 - **error**: largest difference of the program's outputs from ONNX Runtime's (files) or torch's
   (modules) over the largest output, on three inputs.
-- **predicted**: by a model that knows the network's operators, from the profile and from this
-  table's networks, but not the network's own latency. **before**: by a model that had seen
+- **predicted**: by a model that knows the operators, but not the whole latency of this network and
+  of a fifth of the others. **before**: by a model that had seen
   nas_bench_macro alone, with how many of the operators it had never seen. Both with 95 % intervals.
 - **measured**: median over spaced sessions with its 95 % interval.
 - **generic**: share of the program's time in operators that Latloop has no schedule of its own for.

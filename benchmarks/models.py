@@ -28,7 +28,6 @@ from latloop.workbench import Workbench
 from profiler.network import count_operators
 from profiler.plan import plan_arena
 from profiler.runtime import time_networks
-from profiler.store import Visit
 
 ZOO = Path(".zoo")
 N_ROUNDS = 5
@@ -141,7 +140,6 @@ def run_case(case: Case, workbench: Workbench, progress: StageProgress) -> dict[
         "arena_bytes": plan.arena_bytes,
         "peak_live_bytes": plan.peak_live_bytes,
         **_optimal(subject),
-        **_in_place(subject, workbench),
     }
 
 
@@ -160,21 +158,21 @@ def _optimal(subject: Subject) -> dict[str, object]:
     }
 
 
-def _in_place(subject: Subject, workbench: Workbench) -> dict[str, object]:
+def in_place(network: str, workbench: Workbench) -> dict[str, object]:
     """What calls take between timestamps, by kind, and the program without any."""
     visits = [
         visit
-        for visit in workbench.store.visits(
-            workbench.device_id, "network", subject.network.name, {"measure"}
-        )
+        for visit in workbench.store.visits(workbench.device_id, "network", network, {"measure"})
         if isinstance(visit.outcome, Timing) and visit.outcome.call_ns is not None
     ]
     ratios, by_kind = [], defaultdict(list)
     for visit in visits:
-        whole_us, calls_us = _whole_and_calls(visit)
-        ratios.append(whole_us / calls_us.sum())
+        calls_us = visit.outcome.call_ns / 1e3
+        whole_us = np.median(visit.outcome.block_ns) / visit.outcome.n_repeats / 1e3
+        # The calls of one repetition summed up: what disturbs one of them disturbs the whole.
+        ratios.append(whole_us / np.median(calls_us.sum(axis=1)))
         shares: dict[str, float] = defaultdict(float)
-        for key, us in zip(visit.operators, calls_us, strict=True):
+        for key, us in zip(visit.operators, np.median(calls_us, axis=0), strict=True):
             shares[key.split(":")[0]] += us
         for kind, us in shares.items():
             by_kind[kind].append(us)
@@ -182,14 +180,6 @@ def _in_place(subject: Subject, workbench: Workbench) -> dict[str, object]:
         "program_over_calls": float(np.median(ratios)),
         "kind_us": {kind: float(np.median(us)) for kind, us in sorted(by_kind.items())},
     }
-
-
-def _whole_and_calls(visit: Visit) -> tuple[float, np.ndarray]:
-    timing = visit.outcome
-    assert isinstance(timing, Timing)
-    assert timing.call_ns is not None
-    whole_us = float(np.median(timing.block_ns)) / timing.n_repeats / 1e3
-    return whole_us, np.median(timing.call_ns, axis=0) / 1e3
 
 
 def predict_left_out(workbench: Workbench, names: list[str]) -> dict[str, list[float]]:
@@ -228,11 +218,12 @@ def main() -> None:
             done_file.write_text(json.dumps(done))
             print(json.dumps(row))
         left_out = predict_left_out(workbench, [row["network"] for row in done.values()])
-        rows = [
-            row | {"predicted_us": left_out[row["network"]][:3], "median_us":
-                   left_out[row["network"]][3], "model": Path(row["model"]).name}
-            for row in done.values()
-        ]  # fmt: skip
+        rows = []
+        for row in (done[case.name] for case in cases() if case.name in done):
+            *predicted_us, median_us = left_out[row["network"]]
+            found = {"predicted_us": predicted_us, "median_us": median_us}
+            found["model"] = Path(row["model"]).name
+            rows.append(row | found | in_place(row["network"], workbench))
         path = keep("models", workbench, rows)
     write_table(path, RESULTS.parent.parent / "docs" / "models.md")
     print(f"raw figures: {path}")

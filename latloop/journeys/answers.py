@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from profiler.deployment import MODEL_FILE, Deployment
 from profiler.foreign import ANSWERS_FILE
@@ -24,7 +25,7 @@ N_CHECKED_INPUTS: Final = 3
 _SAFE_LIMIT: Final = 2
 #: What ONNX operators do to indices without changing what they index.
 _KEEPS_INDICES: Final = frozenset(
-    {"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+    {"Cast", "Expand", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 )
 
 
@@ -33,45 +34,70 @@ def known_answers(deployment: Deployment, rng: np.random.Generator) -> tuple[Ans
     kept = deployment.folder / ANSWERS_FILE
     if kept.is_file():
         return read_answers(kept)
-    inputs = [draw_inputs(deployment, rng) for _ in range(N_CHECKED_INPUTS)]
+    # Between smooth images, noise gives what looks for edges something to find.
+    inputs = [
+        draw_inputs(deployment, rng, is_noise=index % 2 == 1) for index in range(N_CHECKED_INPUTS)
+    ]
     # A model that ONNX Runtime runs is no check of itself.
     is_foreign = deployment.runtime == "latloop" and deployment.shapes is not None
     return answer_by_onnx(deployment.folder / MODEL_FILE, inputs, may_be_fast=is_foreign)
 
 
-def draw_inputs(deployment: Deployment, rng: np.random.Generator) -> dict[str, Array]:
-    """Inputs of a deployed model by name: images with natural spectra, noise, small integers."""
+def draw_inputs(
+    deployment: Deployment, rng: np.random.Generator, *, is_noise: bool = False
+) -> dict[str, Array]:
+    """Inputs of a deployed model by name: images with natural spectra, noise, known integers."""
     path = deployment.folder / MODEL_FILE
     limits = index_limits(path) if path.is_file() else {}
     drawn = {}
     for name, shape in deployment.input_shapes.items():
         dtype = np.dtype(deployment.workload.tensors[deployment.inputs[name]].dtype)
-        if dtype.kind == "f" and len(shape) == 4:
+        if dtype.kind == "f" and len(shape) == 4 and not is_noise:
             n, c, h, w = shape
             drawn[name] = example_inputs(rng, n, (h, w, c)).transpose(0, 3, 1, 2).astype(dtype)
         elif dtype.kind == "f":
             # Of another size each time: networks that normalise would answer alike otherwise.
             drawn[name] = (rng.normal(size=shape) * rng.uniform(0.3, 3.0)).astype(dtype)
         else:
-            drawn[name] = rng.integers(0, limits.get(name, _SAFE_LIMIT), shape).astype(dtype)
+            # From another part of the table each time: all of it looks alike to what counts.
+            limit = limits.get(name, _SAFE_LIMIT)
+            most = int(rng.integers(max(_SAFE_LIMIT, limit // 4), limit + 1))
+            drawn[name] = rng.integers(0, most, shape).astype(dtype)
     return drawn
 
 
 def index_limits(path: Path) -> dict[str, int]:
-    """For inputs of an ONNX model that choose rows of stored tables: how many rows there are."""
+    """For inputs of an ONNX model that choose rows of stored tables: how many rows there are.
+
+    An input that is compared with stored integers, as where it is written as ones and zeros, may be
+    any number up to the largest of them.
+    """
     graph = onnx.load(str(path)).graph
-    tables = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    stored = {tensor.name: tensor for tensor in graph.initializer}
     sources = {value.name: value.name for value in graph.input}
     limits: dict[str, int] = {}
     for node in graph.node:
         if node.op_type in _KEEPS_INDICES and node.input[0] in sources:
             sources[node.output[0]] = sources[node.input[0]]
-        if node.op_type != "Gather" or node.input[0] not in tables or node.input[1] not in sources:
-            continue
-        axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
-        name, n_rows = sources[node.input[1]], tables[node.input[0]][axis]
-        limits[name] = min(limits.get(name, n_rows), n_rows)
+        limit = _limit_of(node, stored, sources)
+        if limit is not None:
+            name, n_known = limit
+            limits[name] = min(limits.get(name, n_known), n_known)
     return limits
+
+
+def _limit_of(
+    node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto], sources: Mapping[str, str]
+) -> tuple[str, int] | None:
+    """The input that a node looks up or compares, and how many numbers it knows."""
+    if node.op_type == "Gather" and node.input[0] in stored and node.input[1] in sources:
+        axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+        return sources[node.input[1]], stored[node.input[0]].dims[axis]
+    if node.op_type == "Equal" and node.input[0] in sources and node.input[1] in stored:
+        numbers = numpy_helper.to_array(stored[node.input[1]])
+        if numbers.dtype.kind in "iu" and numbers.size > 1:
+            return sources[node.input[0]], int(numbers.max()) + 1
+    return None
 
 
 def answer_by_onnx(

@@ -22,8 +22,10 @@ def answer_by_torch(
 ) -> tuple[Answer, ...]:
     """Run a module on inputs drawn like its examples.
 
-    Numbers have the mean and spread of the example; integers lie in its range, so that indices stay
-    indices, and one that never changes stays as it is.
+    Images are the example moved, turned and weighted: a network can be chaotic on pictures that are
+    unlike those of its statistics; no two ways to compute it agree there. Other numbers have the
+    mean and spread of the example; integers lie in its range, so that indices stay indices, and one
+    that never changes stays as it is.
 
     Args:
         module: Put into evaluation mode.
@@ -55,6 +57,8 @@ def answer_by_torch(
 def _draw(leaf: Any, generator: torch.Generator) -> Any:
     if not isinstance(leaf, torch.Tensor):
         return leaf
+    if leaf.is_floating_point() and leaf.dim() == 4:
+        return _moved(leaf, generator)
     if leaf.is_floating_point():
         spread = float(leaf.std()) if leaf.numel() > 1 else 0.0
         noise = torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype)
@@ -63,3 +67,13 @@ def _draw(leaf: Any, generator: torch.Generator) -> Any:
         return torch.rand(leaf.shape, generator=generator) < 0.5
     low, high = int(leaf.min()), int(leaf.max())
     return torch.randint(low, high + 1, leaf.shape, generator=generator, dtype=leaf.dtype)
+
+
+def _moved(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """The same image around other edges, half of the time from the other side, 0.5 to 1.5 times."""
+    height, width = (
+        int(torch.randint(extent, (1,), generator=generator)) for extent in image.shape[2:]
+    )
+    side, weight = torch.rand(2, generator=generator, dtype=image.dtype)
+    moved = torch.roll(image, (height, width), (2, 3))
+    return (moved.flip(3) if side < 0.5 else moved) * (0.5 + weight)

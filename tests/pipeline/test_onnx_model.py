@@ -109,8 +109,8 @@ def test_operators_never_measured_are_named_and_widen_the_interval(travelled: Tr
 
 def test_a_prediction_of_what_was_measured_is_near_it(travelled: Travelled) -> None:
     seen, measured = travelled.steps["seen"].answer, travelled.steps["measured"].answer
-    assert seen["low_ms"] <= measured["high_ms"]
-    assert measured["low_ms"] <= seen["high_ms"]
+    # Half to twice: other work on this machine moves one of the two by a few tenths.
+    assert 0.5 < seen["latency_ms"] / measured["latency_ms"] < 2
     assert seen["n_operators"] == travelled.steps["unseen"].answer["n_operators"]
 
 

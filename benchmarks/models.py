@@ -19,6 +19,7 @@ import onnx
 from common import RESULTS, keep, parser, profiled
 from models_table import write_table
 
+from costmodel.latency import LatencyModel
 from devices.device import Timing
 from latloop.cli.output import StageProgress
 from latloop.journeys.deploy import deploy
@@ -32,6 +33,8 @@ from profiler.runtime import time_networks
 ZOO = Path(".zoo")
 N_ROUNDS = 5
 N_FOLDS = 5
+#: What the device was profiled for before any of the networks came.
+BEFORE = "nas_bench_macro"
 #: Larger networks are planned by the greedy planner alone.
 MOST_OPTIMAL_TENSORS = 150
 
@@ -103,17 +106,28 @@ def cases() -> tuple[Case, ...]:
     return (*_light(), *_trained(), *made)
 
 
-def run_case(case: Case, workbench: Workbench, progress: StageProgress) -> dict[str, object]:
-    """Take one network the whole way; seconds are of this machine."""
+def fit_before(workbench: Workbench) -> LatencyModel:
+    """A model that knows `BEFORE` alone, whatever else the store holds by now."""
+    operators, networks = training_data(workbench)
+    known = [row for row in networks if row.family == BEFORE]
+    held = {operator for row in known for operator in row.operators}
+    return fit_rows(workbench, [row for row in operators if row.operator in held], known)
+
+
+def run_case(
+    case: Case, workbench: Workbench, model: LatencyModel, progress: StageProgress
+) -> dict[str, object]:
+    """Take one network the whole way; seconds are of this machine.
+
+    The model is asked before anything of the network is measured.
+    """
     start = time.monotonic()
     subject = resolve_model(case.model, workbench.home.artifacts, dict(case.shapes))
     imported = time.monotonic()
     plan = plan_arena(subject.network)
     planned = time.monotonic()
-    before = workbench.load_model().predict_networks_us(
-        count_operators([subject.network.operators])
-    )
-    unseen = workbench.load_model().unseen(subject.network.operators)
+    before = model.predict_networks_us(count_operators([subject.network.operators]))
+    unseen = model.unseen(subject.network.operators)
     tuning = time.monotonic()
     folder = workbench.home.folder / "models-deployed" / case.name.replace(" ", "-")
     verdict = deploy(workbench, subject, folder, progress=progress)
@@ -159,7 +173,12 @@ def _optimal(subject: Subject) -> dict[str, object]:
 
 
 def in_place(network: str, workbench: Workbench) -> dict[str, object]:
-    """What calls take between timestamps, by kind, and the program without any."""
+    """What calls take between timestamps, by kind, and the program without any.
+
+    Program and calls are compared by their means: a block is itself a mean of repetitions, which
+    holds the slow ones, where a median of single repetitions does not. The median over the visits
+    leaves out those that something disturbed.
+    """
     visits = [
         visit
         for visit in workbench.store.visits(workbench.device_id, "network", network, {"measure"})
@@ -168,9 +187,8 @@ def in_place(network: str, workbench: Workbench) -> dict[str, object]:
     ratios, by_kind = [], defaultdict(list)
     for visit in visits:
         calls_us = visit.outcome.call_ns / 1e3
-        whole_us = np.median(visit.outcome.block_ns) / visit.outcome.n_repeats / 1e3
-        # The calls of one repetition summed up: what disturbs one of them disturbs the whole.
-        ratios.append(whole_us / np.median(calls_us.sum(axis=1)))
+        whole_us = np.mean(visit.outcome.block_ns) / visit.outcome.n_repeats / 1e3
+        ratios.append(whole_us / calls_us.sum(axis=1).mean())
         shares: dict[str, float] = defaultdict(float)
         for key, us in zip(visit.operators, np.median(calls_us, axis=0), strict=True):
             shares[key.split(":")[0]] += us
@@ -207,13 +225,14 @@ def main() -> None:
     arguments = parser(__doc__ or "")
     arguments.add_argument("--only", help="A part of the names of the networks to run")
     given = arguments.parse_args()
-    with profiled(given, ("nas_bench_macro",)) as (workbench, progress):
+    with profiled(given, (BEFORE,)) as (workbench, progress):
+        model = fit_before(workbench)
         done_file = workbench.home.folder / "models-done.json"
         done = json.loads(done_file.read_text()) if done_file.exists() else {}
         for case in cases():
             if case.name in done or (given.only and given.only not in case.name):
                 continue
-            row = run_case(case, workbench, progress)
+            row = run_case(case, workbench, model, progress)
             done[case.name] = row
             done_file.write_text(json.dumps(done))
             print(json.dumps(row))

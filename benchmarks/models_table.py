@@ -23,7 +23,8 @@ Made by `python benchmarks/models.py`; raw figures in `benchmarks/results/{file}
 - **measured**: median over spaced sessions with its 95 % interval.
 - **generic**: share of the program's time in operators that Latloop has no schedule of its own for.
 - **arena**: memory of the activations, and over the most that is live at once.
-- **program/calls**: the whole program over the sum of its calls between timestamps.
+- **program/calls**: the whole program over the sum of its calls between timestamps, both means of
+  a visit; the median of the visits.
 
 """
 

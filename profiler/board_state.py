@@ -35,11 +35,13 @@ class BoardState:
         sums: Cumulative sums of the logarithms of latency over the usual one, with a leading 0,
             shape (n_canaries + 1,).
         share: How much of the canaries' movement, in logarithms, whole networks take part in.
+        usual: Logarithm of the usual latency over the median of all canaries.
     """
 
     times_s: NDArray[np.float64]
     sums: NDArray[np.float64]
     share: float = 1.0
+    usual: float = 0.0
 
     @classmethod
     def from_canaries(cls, times_s: Sequence[float], latency_us: Sequence[float]) -> Self:
@@ -58,8 +60,10 @@ class BoardState:
     def followed_by(self, visits: Iterable[tuple[str, float, float]]) -> BoardState:
         """The same canaries with the share of their movement that a device's networks show.
 
-        The slope of the visits' logarithms over the canaries', each against its network's own
-        mean; 0 (canaries are not heeded) where fewer than `MIN_VISITS` tell.
+        The share is the slope of the visits' logarithms over the canaries', each against its
+        network's own mean; 0 (canaries are not heeded) where fewer than `MIN_VISITS` tell. Usual
+        is the board's speed at the median visit: canaries of other times do not move what the
+        visits are compared with.
 
         Args:
             visits: (network, POSIX time, latency) of visits, in any order.
@@ -72,15 +76,16 @@ class BoardState:
         moved = float(x @ x)
         if len(x) < MIN_VISITS or moved == 0.0:
             return replace(self, share=0.0)
-        return replace(self, share=min(max(float(x @ y) / moved, 0.0), 1.0))
+        usual = self.usual + float(np.median([log for pairs in rows.values() for log, _ in pairs]))
+        return replace(self, share=min(max(float(x @ y) / moved, 0.0), 1.0), usual=usual)
 
     def _log_canary(self, time_s: float) -> float:
-        """Mean of the canaries around a moment; 0 where too few tell."""
+        """Mean of the canaries around a moment over the usual one; 0 where too few tell."""
         first = int(np.searchsorted(self.times_s, time_s - WINDOW_S))
         last = int(np.searchsorted(self.times_s, time_s + WINDOW_S))
         if last - first < MIN_CANARIES:
             return 0.0
-        return float(self.sums[last] - self.sums[first]) / (last - first)
+        return float(self.sums[last] - self.sums[first]) / (last - first) - self.usual
 
 
 #: A board of which no canary is known.

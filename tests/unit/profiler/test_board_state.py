@@ -69,3 +69,13 @@ def test_canaries_are_not_heeded_before_enough_visits_follow_them() -> None:
     state = BoardState.from_canaries(times, canaries)
     assert state.followed_by(_visits(1.0)[:8]).slowdown(60.0) == 1.0
     assert BoardState.from_canaries([], []).followed_by(_visits(1.0)).slowdown(5.0) == 1.0
+
+
+def test_what_happens_long_after_the_visits_does_not_change_what_is_usual() -> None:
+    """A model and the networks that judge it later must speak of one speed."""
+    times = [0.5 * t for t in range(160)]
+    canaries = [100.0 + (t % 4) for t in times]
+    later = [80.0 + 0.5 * t for t in range(800)]
+    before = BoardState.from_canaries(times, canaries).followed_by(_visits(1.0))
+    after = BoardState.from_canaries(times + later, canaries + [130.0] * 800)
+    assert after.followed_by(_visits(1.0)).slowdown(30.0) == pytest.approx(before.slowdown(30.0))

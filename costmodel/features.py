@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from profiler.generic import LoopTraits
 from profiler.operator import ACTIVATIONS, Operator
 from profiler.schedules.schedule import Schedule
-from profiler.schedules.tiles import vector_split
 from profiler.target import Target
 
 ChooseSchedule = Callable[[Operator], Schedule]
@@ -20,9 +19,10 @@ ChooseSchedule = Callable[[Operator], Schedule]
 _EPILOGUES: Final = ("bias", "add", *ACTIVATIONS)
 #: A few comparisons and multiplications; all other activations hold an exponential.
 _CHEAP_ACTIVATIONS: Final = frozenset({None, "relu", "relu6", "hard_swish", "hard_sigmoid"})
-#: Parameters of a schedule that name a tile of output pixels, and one of output channels.
+#: Parameters of a schedule that name a tile of output pixels.
 _ROW_TILES: Final = ("rows", "pixels")
-_CHANNEL_TILES: Final = ("channels",)
+#: The order of the loops around a tile, by either of its names.
+_ORDERS: Final = ("panels_outer", "channels_outer")
 #: Sums that must be under way to hide the latency of a fused multiply-add: 4 cycles, 2 units.
 _SUMS_IN_FLIGHT: Final = 8
 
@@ -32,9 +32,8 @@ _GEOMETRY: Final = (
     "dilation", "padded_share",
 )  # fmt: skip
 _TILES: Final = (
-    "tile_rows", "tile_channels", "loads_per_sum", "idle_sums", "is_gemm", "pad_at", "panels_outer",
-    "rows_remainder", "channels_remainder", "log_padded_rows", "log_padded_channels",
-    "lane_remainder",
+    "tile_rows", "tile_channels", "loads_per_sum", "idle_sums", "is_gemm",
+    "channels_outer", "log_padded_channels", "lane_remainder",
 )  # fmt: skip
 _LOOPS: Final = ("log_iterations", "log_terms", "costly_share", "strided_share", "log_blocks")
 
@@ -83,11 +82,7 @@ FEATURE_NAMES: Final[tuple[str, ...]] = (
     "loads_per_sum",
     "idle_sums",
     "is_gemm",
-    "pad_at",
-    "panels_outer",
-    "rows_remainder",
-    "channels_remainder",
-    "log_padded_rows",
+    "channels_outer",
     "log_padded_channels",
     "lane_remainder",
     "log_working_set_l1",
@@ -199,39 +194,26 @@ def _epilogue(operator: Operator) -> dict[str, float]:
     }
 
 
-def _tile(options: Mapping[str, int], names: Sequence[str]) -> int:
-    return math.prod(options[name] for name in names if options.get(name, 0) > 0)
-
-
 def _tiles(operator: Operator, target: Target, schedule: Schedule) -> dict[str, float]:
     options = dict(schedule.parameters)
+    rows = next((options[name] for name in _ROW_TILES if name in options), 1)
+    vectors, lanes = options.get("vectors", 1), options.get("lanes", target.lanes)
     if operator.body is not None:
-        rows, vectors = options.get("rows", 0), options.get("vectors", 0)
         return dict.fromkeys(_TILES, 0.0) | {
-            "tile_rows": float(rows),
-            "tile_channels": float(vectors * target.lanes),
+            "tile_rows": float(options.get("rows", 0)),
+            "tile_channels": float(options.get("vectors", 0) * target.lanes),
         }
-    rows = math.prod(operator.output_shape[:3])
-    channels = operator.output_shape[3]
-    tile_rows = _tile(options, _ROW_TILES)
-    tile_channels = _tile(options, _CHANNEL_TILES)
-    n_vectors, _ = vector_split(tile_channels, target.lanes)
-    n_sums = tile_rows * n_vectors
-    whole = n_vectors * target.lanes
-    lanes_used = math.ceil(channels / tile_channels) * whole
+    width = operator.out_channels // operator.groups
+    n_sums = rows * vectors
     return {
-        "tile_rows": float(tile_rows),
-        "tile_channels": float(tile_channels),
-        "loads_per_sum": (tile_rows + n_vectors) / n_sums,
+        "tile_rows": float(rows),
+        "tile_channels": float(vectors * lanes),
+        "loads_per_sum": (rows + vectors) / n_sums,
         "idle_sums": max(0, _SUMS_IN_FLIGHT - n_sums) / _SUMS_IN_FLIGHT,
         "is_gemm": float(schedule.rule == "gemm"),
-        "pad_at": float(options.get("pad_at", -1)),
-        "panels_outer": float(options.get("panels_outer", -1)),
-        "rows_remainder": rows % tile_rows / tile_rows,
-        "channels_remainder": channels % tile_channels / tile_channels,
-        "log_padded_rows": _log2(math.ceil(rows / tile_rows) * tile_rows / rows),
-        "log_padded_channels": _log2(lanes_used / channels),
-        "lane_remainder": channels % target.lanes / target.lanes,
+        "channels_outer": next((float(options[name]) for name in _ORDERS if name in options), -1.0),
+        "log_padded_channels": _log2(math.ceil(width / lanes) * lanes / width),
+        "lane_remainder": width % target.lanes / target.lanes,
     }
 
 

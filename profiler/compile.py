@@ -7,8 +7,8 @@ import os
 import tvm
 
 from profiler.elf import CANONICAL_NAME, align_code
+from profiler.kernels.write import write_kernel
 from profiler.operator import Operator
-from profiler.schedules.apply import scheduled
 from profiler.schedules.schedule import Schedule
 from profiler.target import Target
 
@@ -26,7 +26,7 @@ def compile_kernel(
         target: What code is generated for.
         loops: The text of a generic operator's loops.
     """
-    function = scheduled(operator, schedule, target, loops).with_attr(
+    function = write_kernel(operator, schedule, target, loops).with_attr(
         "global_symbol", CANONICAL_NAME
     )
     is_generic = loops is not None

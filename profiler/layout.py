@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from profiler.operator import Operator, Shape
 from profiler.schedules.schedule import Schedule
+from profiler.schedules.tiles import even_runs
 
 
 def is_pointwise(operator: Operator) -> bool:
@@ -27,8 +28,8 @@ def is_pointwise(operator: Operator) -> bool:
 def argument_shapes(operator: Operator, schedule: Schedule) -> tuple[Shape, ...]:
     """Shapes of a kernel's arguments: data inputs, weights, outputs.
 
-    A matrix product sees (n_rows, n_channels); the kernel of a convolution is packed into panels
-    of `schedule["channels"]` output channels.
+    A matrix product sees (n_rows, n_channels). The weights of a convolution that mixes channels are
+    packed, see `pack_weights`, and so is its bias.
     """
     if operator.body is not None:
         types = (*operator.body.inputs, *operator.body.constants, *operator.body.outputs)
@@ -43,22 +44,30 @@ def argument_shapes(operator: Operator, schedule: Schedule) -> tuple[Shape, ...]
         inputs, output = operator.input_shapes, operator.output_shape
     weights = operator.weight_shapes
     if operator.kind in {"conv2d", "dense"}:
-        weights = (_panel_shape(operator, schedule["channels"]), *weights[1:])
+        n_padded = operator.groups * _vectors(operator, schedule) * schedule["lanes"]
+        weights = ((_depth(operator) * n_padded,), *[(n_padded,)] * (len(weights) - 1))
     return (*inputs, *weights, output)
 
 
-def _panel_shape(operator: Operator, channels: int) -> Shape:
-    n_panels = operator.out_channels // channels
-    depth = operator.input_shape[3] // operator.groups
-    if is_pointwise(operator):
-        return (n_panels, depth, channels)
-    return (n_panels, *operator.kernel, depth, channels)
+def _vectors(operator: Operator, schedule: Schedule) -> int:
+    """Vectors that hold the output channels of one group."""
+    return -(-operator.out_channels // operator.groups // schedule["lanes"])
+
+
+def _depth(operator: Operator) -> int:
+    """Terms of each sum."""
+    return math.prod(operator.kernel) * operator.input_shape[3] // operator.groups
 
 
 def pack_weights(
     operator: Operator, schedule: Schedule, weights: Sequence[NDArray[Any]]
 ) -> tuple[NDArray[Any], ...]:
     """Lay out logical weights (`Operator.weight_shapes`) as the kernel wants them.
+
+    Output channels that are mixed from input channels are cut, group by group, into panels of
+    `schedule["vectors"]` vectors or one less (`even_runs`); a panel holds its channels' weights
+    term by term, in the order in which the kernel reads them. Zeros fill the last vector of a
+    group.
 
     Raises:
         ValueError: a weight's shape is not the operator's.
@@ -71,7 +80,18 @@ def pack_weights(
             np.asarray(array, kind.dtype, order="C")
             for array, kind in zip(weights, operator.weight_types, strict=True)
         )
-    channels = schedule["channels"]
-    shape = _panel_shape(operator, channels)
-    panels = weights[0].reshape(-1, shape[0], channels).transpose(1, 0, 2).reshape(shape)
-    return tuple(np.ascontiguousarray(array, np.float32) for array in (panels, *weights[1:]))
+    lanes, groups = schedule["lanes"], operator.groups
+    n_vectors = _vectors(operator, schedule)
+    width = operator.out_channels // groups
+    padding = ((0, 0), (0, 0), (0, n_vectors * lanes - width))
+    padded = [
+        np.pad(np.asarray(array, np.float32).reshape(-1, groups, width), padding)
+        for array in weights
+    ]
+    panels = [
+        padded[0][:, group, start * lanes : (start + run.size) * lanes].ravel()
+        for group in range(groups)
+        for run in even_runs(n_vectors, schedule["vectors"])
+        for start in range(run.start, run.end, run.size)
+    ]
+    return (np.concatenate(panels), *(bias.ravel() for bias in padded[1:]))

@@ -11,7 +11,7 @@ class Schedule:
 
     Attributes:
         rule: Name of the function in this package that lays out the loops.
-        parameters: (name, value) pairs, such as (("rows", 4), ("channels", 16)).
+        parameters: (name, value) pairs, such as (("rows", 4), ("vectors", 2)).
     """
 
     rule: str
@@ -19,7 +19,7 @@ class Schedule:
 
     @property
     def text(self) -> str:
-        """Canonical text, such as `gemm rows=4 channels=16`."""
+        """Canonical text, such as `gemm rows=4 vectors=2`."""
         return " ".join([self.rule, *(f"{name}={value}" for name, value in self.parameters)])
 
     def __getitem__(self, name: str) -> int:

@@ -1,19 +1,19 @@
 """The short list of schedules for an operator; nothing here needs TVM.
 
-To add a schedule: write a module with `candidates` and `apply`, and name its rule here and in
-`apply.py`.
+To add one: write a module with `candidates` here and one with its code in `profiler.kernels`,
+and name its rule in both `space.py` and `kernels/write.py`.
 """
 
 from __future__ import annotations
 
 from profiler.layout import is_pointwise
 from profiler.operator import Operator
-from profiler.schedules import elementwise, gemm, generic, window
+from profiler.schedules import conv, elementwise, gemm, generic, window
 from profiler.schedules.schedule import Schedule
 from profiler.target import Target
 
 #: Grows when a rule changes the code it makes, so that caches do not serve the old code.
-VERSION = 4
+VERSION = 5
 
 
 def candidates(operator: Operator, target: Target) -> tuple[Schedule, ...]:
@@ -23,12 +23,12 @@ def candidates(operator: Operator, target: Target) -> tuple[Schedule, ...]:
     if is_pointwise(operator):
         return gemm.candidates(operator, target)
     if operator.kind == "conv2d":
-        return window.conv_candidates(operator, target)
+        return conv.candidates(operator, target)
     if operator.kind in {"depthwise_conv2d", "avg_pool2d", "max_pool2d"}:
-        return window.window_candidates(operator, target)
+        return window.candidates(operator, target)
     if operator.kind == "global_avg_pool2d":
-        return elementwise.global_candidates(operator, target)
-    return elementwise.elementwise_candidates(operator, target)
+        return elementwise.mean_candidates(operator, target)
+    return elementwise.once_candidates(operator, target)
 
 
 def default_schedule(operator: Operator, target: Target) -> Schedule:

@@ -21,21 +21,24 @@ FIXED_US = 6.0
 def choose_schedule(op: Operator) -> Schedule:
     """Tiles that divide, as a profiler would choose them."""
     channels = next((c for c in (16, 8) if op.out_channels % c == 0), 4)
+    lanes = min(channels, TARGET.lanes)
+    blocks = (("vectors", channels // lanes), ("lanes", lanes))
     if op.kind in ("conv2d", "dense") and op.kernel == (1, 1) and op.stride == (1, 1):
         rows = math.prod(op.output_shape[:3])
         tile = max(t for t in range(1, 7) if rows % t == 0)
-        return Schedule("gemm", (("rows", tile), ("channels", channels), ("panels_outer", 1)))
+        return Schedule("gemm", (("rows", tile), *blocks, ("panels_outer", 1)))
     if op.kind in ("conv2d", "depthwise_conv2d"):
         tile = max(t for t in range(1, 7) if op.output_shape[2] % t == 0)
-        return Schedule("window", (("pixels", tile), ("channels", channels), ("pad_at", 1)))
-    return Schedule("elementwise", (("channels", channels),))
+        rule, order = ("conv", "panels") if op.kind == "conv2d" else ("window", "channels")
+        return Schedule(rule, (("pixels", tile), *blocks, (f"{order}_outer", 1)))
+    return Schedule("mean" if op.kind == "global_avg_pool2d" else "once", blocks)
 
 
 def true_alone_us(op: Operator) -> float:
     """Overhead plus the larger of compute and memory time, with efficiency of the tile."""
     options = dict(choose_schedule(op).parameters)
     rows = options.get("rows", options.get("pixels", 1))
-    vectors = math.ceil(options["channels"] / TARGET.lanes)
+    vectors = options["vectors"]
     tile = 1.0 / (0.8 + 0.4 * (rows + vectors) / (rows * vectors))
     channels = op.input_shape[3]
     if op.kind in ("conv2d", "dense"):

@@ -30,20 +30,61 @@ def test_equal_arguments_give_equal_vectors_whatever_came_between():
     )
 
 
+def values_of(operator: Operator, rule: str, **parameters: int) -> dict[str, float]:
+    vector = compute_features(operator, TARGET, Schedule(rule, tuple(parameters.items())))
+    return dict(zip(FEATURE_NAMES, vector, strict=True))
+
+
 def test_columns_hold_what_their_names_say():
-    operator = conv(28, 32, 64, 1, 1, "relu")
-    vector = compute_features(operator, TARGET, Schedule("gemm", (("rows", 5), ("channels", 24))))
-    value = dict(zip(FEATURE_NAMES, vector, strict=True))
-    assert value["log_flops"] == pytest.approx(math.log2(2 * 28 * 28 * 32 * 64))
-    assert value["log_bytes"] == pytest.approx(math.log2(4 * (28 * 28 * (32 + 64) + 32 * 64 + 64)))
-    assert value["rows_remainder"] == pytest.approx(784 % 5 / 5)
-    assert value["channels_remainder"] == pytest.approx(64 % 24 / 24)
+    operator = conv(28, 32, 60, 1, 1, "relu")
+    value = values_of(operator, "gemm", rows=5, vectors=3, lanes=8, panels_outer=1)
+    assert value["log_flops"] == pytest.approx(math.log2(2 * 28 * 28 * 32 * 60))
+    assert value["log_bytes"] == pytest.approx(math.log2(4 * (28 * 28 * (32 + 60) + 32 * 60 + 60)))
+    assert value["tile_rows"] == 5
+    assert value["tile_channels"] == 24
     # Five rows and three vectors of eight: 8 loads for 15 sums, none of the units idle.
     assert value["loads_per_sum"] == pytest.approx(8 / 15)
     assert value["idle_sums"] == 0
-    assert value["log_padded_channels"] == pytest.approx(math.log2(72 / 64))
+    assert value["is_gemm"] == 1
+    assert value["channels_outer"] == 1
+    # Sixty channels in eight vectors of eight, half of the last one empty.
+    assert value["log_padded_channels"] == pytest.approx(math.log2(64 / 60))
+    assert value["lane_remainder"] == 0.5
     assert value["has_relu"] == 1
     assert value["has_add"] == 0
+
+
+def test_a_tile_of_narrow_vectors_counts_their_lanes():
+    # Three channels in vectors of four where registers hold eight; two sums where eight fit.
+    value = values_of(conv(14, 8, 3, 3), "conv", pixels=2, vectors=1, lanes=4, panels_outer=0)
+    assert value["tile_rows"] == 2
+    assert value["tile_channels"] == 4
+    assert value["loads_per_sum"] == 3 / 2
+    assert value["idle_sums"] == 6 / 8
+    assert value["is_gemm"] == 0
+    assert value["channels_outer"] == 0
+    assert value["log_padded_channels"] == pytest.approx(math.log2(4 / 3))
+    assert value["lane_remainder"] == 3 / 8
+
+
+def test_every_group_pads_its_own_channels():
+    grouped = Operator("conv2d", (1, 28, 28, 68), 68, groups=2)
+    value = values_of(grouped, "conv", pixels=4, vectors=3, lanes=8, panels_outer=1)
+    assert value["log_padded_channels"] == pytest.approx(math.log2(40 / 34))
+    assert value["lane_remainder"] == 2 / 8
+    whole = values_of(conv(28, 68, 68), "conv", pixels=4, vectors=3, lanes=8, panels_outer=1)
+    assert whole["log_padded_channels"] == pytest.approx(math.log2(72 / 68))
+
+
+def test_the_order_of_loops_is_one_column_by_either_of_its_names():
+    window = depthwise(14, 24, 3, 1, "relu")
+    for order in (0, 1):
+        value = values_of(window, "window", pixels=7, vectors=1, lanes=8, channels_outer=order)
+        assert value["channels_outer"] == order
+        assert value["tile_rows"] == 7
+    mean = values_of(Operator("global_avg_pool2d", (1, 7, 7, 24), 24), "mean", vectors=3, lanes=8)
+    assert mean["channels_outer"] == -1  # it has none
+    assert (mean["tile_rows"], mean["tile_channels"]) == (1, 24)
 
 
 @pytest.mark.parametrize(
@@ -67,8 +108,7 @@ def test_generic_operators_are_told_apart_by_their_loops_alone():
     traits = LoopTraits(4096, 1024, 16, 1024, 4)
     kinds = TensorType((32, 8, 4)), TensorType((16, 64))
     body = GenericBody("softmax", kinds[:1], (), kinds[1:], 5000, "0" * 64, traits)
-    vector = compute_features(generic_operator(body), TARGET, Schedule("generic", (("rows", 6),)))
-    value = dict(zip(FEATURE_NAMES, vector, strict=True))
+    value = values_of(generic_operator(body), "generic", rows=6, vectors=4)
     assert value["log_iterations"] == 12
     assert value["log_terms"] == 4
     assert value["costly_share"] == 0.25
@@ -78,6 +118,10 @@ def test_generic_operators_are_told_apart_by_their_loops_alone():
     assert value["log_bytes"] == 13
     assert value["log_flops"] == pytest.approx(math.log2(5000))
     assert value["tile_rows"] == 6
+    assert value["tile_channels"] == 4 * 8
+    for name in ("loads_per_sum", "idle_sums", "is_gemm", "channels_outer"):
+        assert value[name] == 0
+    assert value["log_padded_channels"] == value["lane_remainder"] == 0
     assert value["log_in_channels"] == value["log_kernel_area"] == value["dilation"] == 0
     own = compute_features(conv(28, 32, 64), TARGET, choose_schedule(conv(28, 32, 64)))
     for name in ("log_iterations", "log_terms", "costly_share", "strided_share", "log_blocks"):

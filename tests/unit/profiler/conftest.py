@@ -23,7 +23,10 @@ from .networks import NETWORKS
 
 Request = tuple[Operator, Schedule]
 #: All that decides a kernel's code: kernels of other sources must not come from a kept cache.
-SOURCES = ("compile.py", "elf.py", "layout.py", "lower.py", "operator.py", "schedules/*.py")
+SOURCES = (
+    "compile.py", "elf.py", "fast_math.py", "kernels/*.py", "layout.py", "operator.py",
+    "schedules/*.py",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,9 @@ def host_target() -> Target:
 @pytest.fixture(scope="session")
 def link_kernels(build_cache: Path, host_target: Target) -> Link:
     folder = Path(profiler.__path__[0])
-    sources = [path for pattern in SOURCES for path in sorted(folder.glob(pattern))]
+    found = {pattern: sorted(folder.glob(pattern)) for pattern in SOURCES}
+    assert all(found.values()), found
+    sources = [path for paths in found.values() for path in paths]
     hashed = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     artifacts = ArtifactStore(build_cache / "kernels" / hashed[:16])
 

@@ -28,7 +28,7 @@ from profiler.schedules.space import default_schedule
 from profiler.target import Target
 
 TARGET = Target("x86_64-linux-gnu", "x86-64")
-GEMM = Schedule("gemm", (("rows", 1), ("channels", 8), ("panels_outer", 1)))
+GEMM = Schedule("gemm", (("rows", 1), ("vectors", 2), ("lanes", 4), ("panels_outer", 1)))
 
 #: Answers with the operator's key as object code; the operator's output channels tell it to fail.
 WORKER = """
@@ -233,8 +233,8 @@ def test_tvm_makes_the_same_code_in_another_process_and_goes_on_after_a_bad_sche
 ) -> None:
     good = (REAL, default_schedule(REAL, host_target))
     bad = (
-        (REAL, Schedule("no_such_rule", (("channels", 8),))),
-        (REAL, Schedule("gemm", (("rows", 1), ("channels", 8)))),  # a parameter is missing
+        (REAL, Schedule("no_such_rule", GEMM.parameters)),
+        (REAL, Schedule("gemm", (("rows", 1), ("vectors", 2)))),  # a parameter is missing
     )
     found = []
     for seed in ("1", "2"):
@@ -243,6 +243,7 @@ def test_tvm_makes_the_same_code_in_another_process_and_goes_on_after_a_bad_sche
         *failures, kernel = build_kernels([*bad, good], host_target, artifacts)
         assert all(isinstance(failure, BuildFailure) for failure in failures)
         assert "no_such_rule" in failures[0].detail
+        assert "lanes" in failures[1].detail
         assert isinstance(kernel, Kernel)
         found.append(kernel)
     assert found[0] == found[1]

@@ -44,6 +44,9 @@ AWKWARD = (
     Operator("conv2d", (2, 4, 6, 1), 64, epilogue=("add",)),
     Operator("dense", (1, 1, 1, 40), 10, epilogue=BIAS),
     Operator("dense", (3, 1, 1, 7), 1, epilogue=("bias", "add", "swish")),
+    # Panels of two sizes with half a vector at the end; long sums over rows of few tiles.
+    Operator("dense", (13, 1, 1, 40), 1000, epilogue=BIAS),
+    Operator("conv2d", (1, 4, 5, 512), 48, epilogue=ALL_STEPS),
     # Convolutions: 49 pixels, every stride, one-sided padding, dilation, 5x5, one row, 17 channels.
     CONV_7X7,
     replace(CONV_7X7, stride=(2, 2), padding=(0, 0, 1, 1), epilogue=ALL_STEPS),
@@ -54,11 +57,20 @@ AWKWARD = (
     replace(CONV_7X7, kernel=(1, 1), stride=(2, 2), padding=(0, 0, 0, 0)),
     replace(CONV_7X7, kernel=(1, 1), padding=(0, 1, 0, 0), epilogue=()),
     replace(CONV_7X7, padding=(0, 0, 0, 0), out_channels=1),
+    # Borders: a stem's few terms, taps far apart, one row between two of padding, windows of
+    # padding alone, borders wider than tiles, wide windows.
+    Operator("conv2d", (1, 15, 17, 3), 24, (3, 3), (2, 2), (1, 1, 1, 1), epilogue=ALL_STEPS),
+    replace(CONV_7X7, dilation=(3, 3), padding=(3, 3, 3, 3)),
+    replace(CONV_7X7, input_shape=(1, 1, 9, 8)),
+    replace(CONV_7X7, padding=(4, 5, 4, 3)),
+    replace(CONV_7X7, input_shape=(1, 8, 40, 5), kernel=(3, 9), padding=(1, 4, 1, 4)),
+    replace(CONV_7X7, input_shape=(1, 3, 30, 5), kernel=(2, 11), padding=(0, 5, 1, 5)),
     # Groups: of whole vectors, ragged ones, one input channel each.
     replace(CONV_7X7, input_shape=(1, 7, 7, 32), out_channels=64, groups=2, epilogue=ALL_STEPS),
     replace(CONV_7X7, input_shape=(2, 5, 6, 21), out_channels=33, groups=3, stride=(2, 1)),
     replace(CONV_7X7, input_shape=(1, 7, 7, 12), out_channels=24, groups=12),
     Operator("conv2d", (1, 7, 7, 48), 64, epilogue=("bias", "relu"), groups=4),
+    Operator("conv2d", (1, 5, 28, 68), 68, epilogue=ALL_STEPS, groups=2),
     # Depthwise convolutions: the same.
     DEPTHWISE_7X7,
     replace(DEPTHWISE_7X7, stride=(2, 2), padding=(0, 1, 1, 0), epilogue=ALL_STEPS),
@@ -74,6 +86,28 @@ AWKWARD = (
     ),
     replace(DEPTHWISE_7X7, input_shape=(2, 3, 8, 8), out_channels=8, padding=(0, 1, 0, 1)),
     replace(DEPTHWISE_7X7, kernel=(7, 7), padding=(0, 0, 0, 0)),
+    # Borders: all tiles at one, windows larger than half of the image, of padding alone, wide
+    # windows inside of it, one row between two of padding, tiles inside between those at borders.
+    replace(
+        DEPTHWISE_7X7,
+        input_shape=(1, 14, 14, 24),
+        out_channels=24,
+        kernel=(7, 7),
+        padding=(3, 3, 3, 3),
+    ),
+    replace(DEPTHWISE_7X7, input_shape=(1, 8, 9, 17), kernel=(11, 11), padding=(5, 5, 5, 5)),
+    replace(DEPTHWISE_7X7, padding=(4, 5, 4, 3), epilogue=ALL_STEPS),
+    replace(DEPTHWISE_7X7, input_shape=(1, 8, 30, 17), kernel=(11, 11), padding=(5, 0, 5, 0)),
+    replace(
+        DEPTHWISE_7X7,
+        input_shape=(1, 2, 20, 17),
+        kernel=(1, 11),
+        stride=(1, 2),
+        dilation=(1, 2),
+        padding=(0, 23, 0, 20),
+    ),
+    replace(DEPTHWISE_7X7, input_shape=(1, 1, 9, 17), epilogue=ALL_STEPS),
+    replace(DEPTHWISE_7X7, input_shape=(1, 8, 60, 4), out_channels=4, dilation=(1, 2)),
     # Pools: the maximum of negative numbers beside padding, averages that count it.
     MAX_POOL,
     replace(MAX_POOL, input_shape=(1, 9, 5, 17), out_channels=17, padding=(0, 2, 1, 0)),
@@ -166,6 +200,17 @@ def test_every_kind_and_epilogue_step_was_tried() -> None:
         assert any(op.kind == kind and "add" in op.epilogue for op in tried), kind
 
 
+def test_every_switch_of_every_rule_was_tried_both_ways(host_target: Target) -> None:
+    tried: dict[tuple[str, str], set[int]] = {}
+    for operator in (*AWKWARD, *drawn_operators()):
+        for schedule in candidates(operator, host_target):
+            for name, value in schedule.parameters:
+                if name not in {"rows", "pixels", "vectors", "lanes"}:
+                    tried.setdefault((schedule.rule, name), set()).add(value)
+    assert {rule for rule, _ in tried} == {"gemm", "conv", "window"}
+    assert {switch: values for switch, values in tried.items() if values != {0, 1}} == {}
+
+
 @pytest.mark.parametrize(("operator", "factor"), [(SIGMOID, 0.0), (SWISH, 1.0)])
 def test_the_exponential_is_exact_to_3e_7_from_minus_87_to_87(
     operator: Operator,
@@ -206,25 +251,127 @@ def divisible_operators() -> Iterator[Operator]:
         yield Operator("add", image, channels)
 
 
+#: Lengths that tiles cannot divide: rows of patches, of an image of 13x13, groups of 34 channels.
+RAGGED = (
+    Operator("dense", (197, 1, 1, 192), 1000, epilogue=BIAS),
+    Operator("conv2d", (1, 13, 13, 64), 1000),
+    Operator("conv2d", (1, 13, 197, 8), 1000, (3, 3), padding=(1, 1, 1, 1)),
+    Operator("conv2d", (1, 28, 28, 68), 68, groups=2),
+    Operator("conv2d", (1, 7, 169, 340), 340, (3, 3), padding=(1, 1, 1, 1), groups=10),
+)
+
+
+def length_of_tiles(operator: Operator, schedule: Schedule) -> int:
+    """Numbers of a row, or rows, that `rows` or `pixels` cut."""
+    n, height, width, _ = operator.output_shape
+    return n * height * width if schedule.rule == "gemm" else width
+
+
+def n_sums(schedule: Schedule) -> int:
+    """Vectors of sums that a tile keeps in registers."""
+    tile = dict(schedule.parameters)
+    return tile.get("rows", tile.get("pixels", 1)) * tile["vectors"]
+
+
+def rule_and_names(schedule: Schedule) -> tuple[str, ...]:
+    return (schedule.rule, *(name for name, _ in schedule.parameters))
+
+
+def is_even(size: int, length: int) -> bool:
+    """Whether a length cut into as few tiles of up to this size as can be needs all of the size."""
+    n_tiles = -(-length // size)
+    return -(-length // n_tiles) == size
+
+
 def test_candidates_are_a_few_and_each_once() -> None:
-    for operator, target in product(divisible_operators(), TARGETS):
+    for operator, target in product((*divisible_operators(), *RAGGED), TARGETS):
         found = candidates(operator, target)
-        assert 1 <= len(found) <= 12
+        assert 1 <= len(found) <= 16
         assert len(set(found)) == len(found)
         assert default_schedule(operator, target) == found[0]
+        assert len({rule_and_names(schedule) for schedule in found}) == 1
 
 
-def test_a_tile_divides_what_it_tiles_and_its_sums_fit_the_registers() -> None:
-    for operator, target in product(divisible_operators(), TARGETS):
+@pytest.mark.parametrize(
+    ("operator", "expected"),
+    [
+        (Operator("dense", (4, 1, 1, 8), 16), ("gemm", "rows", "vectors", "lanes", "panels_outer")),
+        (
+            Operator("conv2d", (1, 9, 9, 8), 16),
+            ("gemm", "rows", "vectors", "lanes", "panels_outer"),
+        ),
+        (CONV_7X7, ("conv", "pixels", "vectors", "lanes", "panels_outer")),
+        (DEPTHWISE_7X7, ("window", "pixels", "vectors", "lanes", "channels_outer")),
+        (MAX_POOL, ("window", "pixels", "vectors", "lanes", "channels_outer")),
+        (Operator("global_avg_pool2d", (1, 7, 7, 64), 64), ("mean", "vectors", "lanes")),
+        (Operator("add", (1, 7, 7, 17), 17), ("once", "vectors", "lanes")),
+        (Operator("scale", (1, 7, 7, 17), 17), ("once", "vectors", "lanes")),
+    ],
+    ids=lambda value: value.key if isinstance(value, Operator) else value[0],
+)
+def test_every_kind_has_its_rule_with_all_its_parameters(
+    operator: Operator, expected: tuple[str, ...]
+) -> None:
+    for target in TARGETS:
+        assert {rule_and_names(s) for s in candidates(operator, target)} == {expected}
+
+
+def test_vectors_are_as_wide_as_registers_unless_channels_fill_no_register() -> None:
+    for operator, target in product((*divisible_operators(), *RAGGED), TARGETS):
+        n_channels = operator.out_channels // operator.groups
+        for schedule in candidates(operator, target):
+            lanes = schedule["lanes"]
+            assert lanes in {4, 8, 16}
+            assert lanes == target.lanes or n_channels <= lanes < target.lanes
+            assert lanes == 4 or 2 * n_channels > lanes  # half as many would not hold them
+            # No tile is wider than the channels of its group, rounded up to whole vectors.
+            assert schedule["vectors"] <= -(-n_channels // lanes)
+
+
+def test_a_tiles_sums_fit_the_registers_with_what_they_are_made_of() -> None:
+    for operator, target in product((*divisible_operators(), *RAGGED), TARGETS):
+        for schedule in candidates(operator, target):
+            if schedule.rule in {"gemm", "conv"}:
+                # Each step reads the weights of all vectors and one number in all lanes.
+                others = schedule["vectors"] + 1
+            elif schedule.rule == "window":
+                others = 2  # a weight and an input
+            else:
+                others = 1
+            if schedule.rule != "once":
+                assert n_sums(schedule) + others <= target.n_vector_registers, schedule.text
+
+
+def test_no_tile_is_larger_than_what_it_tiles_and_none_leaves_a_small_rest() -> None:
+    for operator, target in product((*divisible_operators(), *RAGGED), TARGETS):
         for schedule in candidates(operator, target):
             tile = dict(schedule.parameters)
-            assert operator.out_channels % tile["channels"] == 0
-            n_rows = tile.get("rows", tile.get("pixels", 1))
-            n, height, width, _ = operator.output_shape
-            assert (width if "pixels" in tile else n * height * width) % n_rows == 0
             if "rows" in tile or "pixels" in tile:
-                n_sums = n_rows * -(-tile["channels"] // target.lanes)
-                assert n_sums < target.n_vector_registers
+                size = tile.get("rows", tile.get("pixels", 1))
+                assert is_even(size, length_of_tiles(operator, schedule)), schedule.text
+            width = operator.out_channels // operator.groups
+            if schedule.rule in {"gemm", "conv"}:  # these pad, the others have narrow vectors
+                assert is_even(schedule["vectors"], -(-width // schedule["lanes"])), schedule.text
+
+
+def loads(rows: int, vectors: int) -> float:
+    """Loads for each product of a step: one number a row and the weights, for all their pairs."""
+    return (rows + vectors) / (rows * vectors)
+
+
+@pytest.mark.parametrize("operator", RAGGED, ids=lambda op: op.key)
+def test_lengths_that_nothing_divides_keep_the_multipliers_busy(operator: Operator) -> None:
+    for target in TARGETS:
+        found = candidates(operator, target)
+        # Two units of four cycles each: fewer sums would leave them idle.
+        assert min(map(n_sums, found)) >= 8
+        best = min(
+            loads(rows, vectors)
+            for rows, vectors in product(range(1, 32), repeat=2)
+            if rows * vectors + vectors + 1 <= target.n_vector_registers
+        )
+        vectors = found[0]["vectors"]
+        assert loads(n_sums(found[0]) // vectors, vectors) <= 1.2 * best, found[0].text
 
 
 @settings(deadline=None)
@@ -235,7 +382,7 @@ def test_a_schedules_text_is_read_back_as_the_same_schedule(operator: Operator) 
 
 
 def test_a_schedules_text_is_what_stores_hold() -> None:
-    assert Schedule("gemm", (("rows", 4), ("channels", 16))).text == "gemm rows=4 channels=16"
+    assert Schedule("gemm", (("rows", 4), ("vectors", 2))).text == "gemm rows=4 vectors=2"
     assert parse_schedule("plain") == Schedule("plain")
 
 

@@ -1,0 +1,1 @@
+"""The code of kernels: what each schedule means, written as TIR for TVM to compile."""

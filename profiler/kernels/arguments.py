@@ -1,0 +1,76 @@
+"""The tensors that a kernel is called with, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from tvm import tirx
+
+from profiler.kernels.epilogue import Output
+from profiler.kernels.tir import (
+    Buffer,
+    Expression,
+    RegisterFile,
+    Registers,
+    Statement,
+    block,
+    function,
+    load,
+    number,
+)
+from profiler.layout import argument_shapes
+from profiler.operator import Operator
+from profiler.schedules.schedule import Schedule
+
+#: No tile has more sums than a processor has registers.
+_MOST_SUMS: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """Buffers of a kernel.
+
+    Attributes:
+        buffers: In the order in which a call names them: inputs, weights, output.
+        output: Where the kernel writes.
+        registers: What it keeps in registers.
+    """
+
+    buffers: Mapping[str, Buffer]
+    output: Output
+    registers: RegisterFile
+
+    def __getitem__(self, name: str) -> Buffer:
+        return self.buffers[name]
+
+    def sums(self, lanes: int) -> Registers:
+        """Registers for a tile's sums; tiles follow each other and share them."""
+        return self.registers.area("sums", _MOST_SUMS, lanes)
+
+    def start(self, channel: Expression, lanes: int) -> Expression:
+        """What a vector of sums starts with: the bias, or zeros."""
+        if "bias" in self.buffers:
+            return load(self["bias"], (channel,), lanes)
+        return number(0.0, lanes)
+
+    def function(self, body: Statement) -> object:
+        """The kernel with these arguments."""
+        return function(tuple(self.buffers.values()), block(self.registers.declare(), body))
+
+
+def name_arguments(operator: Operator, schedule: Schedule) -> Arguments:
+    """Buffers for an operator's tensors, shaped as `argument_shapes` says."""
+    second = {"add": ("y",), "scale": ("factor",)}.get(operator.kind, ())
+    residual = ("residual",) if "add" in operator.epilogue else ()
+    weights = ("weight", "bias")[: len(operator.weight_shapes)]
+    names = ("x", *second, *residual, *weights, "out")
+    shapes = argument_shapes(operator, schedule)
+    buffers = {
+        name: tirx.decl_buffer(shape, "float32", name=name)
+        for name, shape in zip(names, shapes, strict=True)
+    }
+    registers = RegisterFile()
+    output = Output(operator, buffers["out"], buffers.get("residual"), registers)
+    return Arguments(buffers, output, registers)

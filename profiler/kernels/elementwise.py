@@ -1,0 +1,80 @@
+"""Sums over a whole image, and operators that pass once over memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from profiler.kernels.arguments import Arguments, name_arguments
+from profiler.kernels.tir import (
+    Expression,
+    Statement,
+    block,
+    load,
+    loop,
+    number,
+    over_channels,
+)
+from profiler.operator import Operator
+from profiler.schedules.schedule import Schedule
+
+
+def write_mean(operator: Operator, schedule: Schedule) -> Any:
+    """out[b, 0, 0, c] = epilogue(mean over i, j of x[b, i, j, c])."""
+    arguments = name_arguments(operator, schedule)
+    n_images, height, width, n_channels = operator.input_shape
+    channels = (n_channels, schedule["vectors"], schedule["lanes"])
+
+    def mean(b: Expression, channel: Expression, n_vectors: int, lanes: int) -> Statement:
+        sums = arguments.sums(lanes)
+
+        def pixel(i: Expression, j: Expression) -> Statement:
+            return block(
+                *(
+                    sums.put(
+                        v,
+                        sums[v] + load(arguments["x"], (b, i, j, channel + v * lanes), lanes),
+                    )
+                    for v in range(n_vectors)
+                )
+            )
+
+        share = number(1 / (height * width), lanes)
+        return block(
+            *(sums.put(v, number(0.0, lanes)) for v in range(n_vectors)),
+            loop(height, lambda i: loop(width, lambda j: pixel(i, j))),
+            arguments.output.write(
+                [[sums[v] * share for v in range(n_vectors)]], lambda _: (b, 0, 0), channel, lanes
+            ),
+        )
+
+    body = loop(
+        n_images,
+        lambda b: over_channels(*channels, lambda c, n, lanes: mean(b, c, n, lanes)),
+    )
+    return arguments.function(body)
+
+
+def write_once(operator: Operator, schedule: Schedule) -> Any:
+    """out[b, i, j, c] = epilogue(x[b, i, j, c] + y[b, i, j, c], or times factor[b, 0, 0, c])."""
+    arguments = name_arguments(operator, schedule)
+    n_images, height, width, n_channels = operator.input_shape
+    channels = (n_channels, schedule["vectors"], schedule["lanes"])
+
+    def values(place: tuple[Any, ...], channel: Expression, n: int, lanes: int) -> Statement:
+        found = [_combine(operator, arguments, place, channel + v * lanes, lanes) for v in range(n)]
+        return arguments.output.write([found], lambda _: place, channel, lanes)
+
+    def pixel(b: Expression, i: Expression, j: Expression) -> Statement:
+        return over_channels(*channels, lambda c, n, lanes: values((b, i, j), c, n, lanes))
+
+    body = loop(n_images, lambda b: loop(height, lambda i: loop(width, lambda j: pixel(b, i, j))))
+    return arguments.function(body)
+
+
+def _combine(
+    operator: Operator, arguments: Arguments, place: tuple[Any, ...], c: Expression, lanes: int
+) -> Expression:
+    value = load(arguments["x"], (*place, c), lanes)
+    if operator.kind == "add":
+        return value + load(arguments["y"], (*place, c), lanes)
+    return value * load(arguments["factor"], (place[0], 0, 0, c), lanes)

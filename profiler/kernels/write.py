@@ -1,0 +1,54 @@
+"""A schedule of an operator as a TIR function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import tvm
+from tvm import s_tir
+
+from profiler.fast_math import with_fast_math
+from profiler.kernels import channelwise, conv, elementwise, gemm
+from profiler.operator import Operator
+from profiler.schedules import conv as conv_rules
+from profiler.schedules import elementwise as elementwise_rules
+from profiler.schedules import gemm as gemm_rules
+from profiler.schedules import generic
+from profiler.schedules import window as window_rules
+from profiler.schedules.schedule import Schedule
+from profiler.target import Target
+
+_WRITERS: Final[Mapping[str, Callable[[Operator, Schedule], Any]]] = {
+    gemm_rules.RULE: gemm.write,
+    conv_rules.RULE: conv.write,
+    window_rules.RULE: channelwise.write,
+    elementwise_rules.MEAN_RULE: elementwise.write_mean,
+    elementwise_rules.ONCE_RULE: elementwise.write_once,
+}
+
+
+def write_kernel(
+    operator: Operator, schedule: Schedule, target: Target, loops: str | None = None
+) -> tvm.tirx.PrimFunc:
+    """The operator as TIR, laid out as a schedule says.
+
+    Args:
+        operator: What is computed.
+        schedule: How its loops are laid out.
+        target: What code is generated for.
+        loops: The text of a generic operator's loops.
+
+    Raises:
+        ValueError: no rule of that name.
+    """
+    if loops is not None:
+        sch = s_tir.Schedule(tvm.script.from_source(loops))
+        generic.apply(schedule, sch, target)
+        return with_fast_math(sch.mod["main"])
+    write = _WRITERS.get(schedule.rule)
+    if write is None:
+        raise ValueError(
+            f"schedule rule must be one that this version knows, got {schedule.rule!r}"
+        )
+    return write(operator, schedule)

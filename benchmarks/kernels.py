@@ -1,7 +1,7 @@
 """Our programs against ONNX Runtime's: whole networks, timed in turn in one run.
 
 Each network is one ONNX file that both sides take, so that ours pays for turning the input's
-layout. Rounds alternate between the two; a round's ratio compares two visits that follow each other.
+layout. Rounds alternate between the two; a round's ratio compares two visits in a row.
 Resumable: a network that is done is not done again. About 15 minutes from nothing.
 """
 

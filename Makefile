@@ -49,6 +49,7 @@ bench: $(VENV)/dev.stamp .zoo/stamp
 	$(BIN)/python benchmarks/evaluate.py
 	$(BIN)/python benchmarks/limits.py
 	PYTHONPATH=. $(BIN)/python benchmarks/models.py
+	PYTHONPATH=. $(BIN)/python benchmarks/kernels.py
 
 clean:
 	rm -rf $(VENV) .zoo .test-cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

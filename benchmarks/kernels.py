@@ -16,9 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from common import keep, parser
+from common import RESULTS, keep, parser
+from kernels_table import write_page
 
 from devices.device import Timing
+from devices.ort import installed_version
 from latloop.cli.output import StageProgress, progress_bars
 from latloop.home import Home
 from latloop.models import as_model, resolve_model
@@ -166,11 +168,8 @@ def main() -> None:
             done_file.write_text(json.dumps(done))
             print(f"{case.group:8s} {case.name:30s} {row['ratio']:.3f}")
         rows = [done[case.name] for case in cases() if case.name in done]
-        for group in ("mobile", "other"):
-            ratios = [row["ratio"] for row in rows if row["group"] == group]
-            if ratios:
-                print(f"{group}: geometric mean {np.exp(np.mean(np.log(ratios))):.3f}")
         path = keep("kernels", own, rows)
+    write_page(path, RESULTS.parent.parent / "docs", installed_version())
     print(f"raw figures: {path}")
 
 

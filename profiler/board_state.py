@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 WINDOW_S: Final = 4.0
 #: Fewer canaries than this tell nothing.
 MIN_CANARIES: Final = 4
+#: Networks of arithmetic alone move more than a canary that also waits for memory.
+MOST_SHARE: Final = 1.5
 #: Fewer visits to networks do not tell whether they follow the canaries.
 MIN_VISITS: Final = 60
 
@@ -77,7 +79,7 @@ class BoardState:
         if len(x) < MIN_VISITS or moved == 0.0:
             return replace(self, share=0.0)
         usual = self.usual + float(np.median([log for pairs in rows.values() for log, _ in pairs]))
-        return replace(self, share=min(max(float(x @ y) / moved, 0.0), 1.0), usual=usual)
+        return replace(self, share=min(max(float(x @ y) / moved, 0.0), MOST_SHARE), usual=usual)
 
     def _log_canary(self, time_s: float) -> float:
         """Mean of the canaries around a moment over the usual one; 0 where too few tell."""

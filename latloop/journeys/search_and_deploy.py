@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -18,11 +18,16 @@ from latloop.models import Subject, Subnet
 from latloop.workbench import Workbench
 from profiler.bench import StageProgress, quiet
 from searchspace.accuracy import AccuracySource
-from searchspace.constraint import Limits
+from searchspace.constraint import LatencyLimit, Limits
+from searchspace.search.result import InfeasibleLimitError
 from searchspace.space import SearchSpace
 
 #: Beside the deployment: how its subnet was found.
 SEARCH_FILE = "search.json"
+#: So many subnets are deployed at the most until one keeps the limit.
+MAX_DEPLOYED = 3
+#: A limit that was missed by less is tightened by this factor.
+LEAST_TIGHTENING = 1.03
 #: So many random subnets are shown behind the front.
 N_CLOUD = 1500
 
@@ -37,10 +42,19 @@ class SubnetRow(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A search and the deployment of what it found."""
+    """A search and the deployment of what it found.
+
+    Attributes:
+        found: The search that found it.
+        verdict: Its deployment.
+        limits: What was asked for; `found` may have searched under a tighter limit.
+        n_measured: Subnets that were measured in all.
+    """
 
     found: Found
     verdict: Verdict
+    limits: Limits
+    n_measured: int
 
 
 def search_and_deploy(
@@ -54,22 +68,56 @@ def search_and_deploy(
 ) -> Outcome:
     """Search under limits and deploy the answer.
 
+    A subnet is proved twice, by the search and as it was deployed. On a restless device one that
+    was proved near its limit may be above it a minute later; then the search goes on under a limit
+    that is as much tighter as the measurement was above it.
+
     Raises:
         NoModelError: the device has no model yet.
         InfeasibleMemoryError: no subnet known fits the memory.
         InfeasibleLimitError: no subnet known that fits meets the limit.
     """
-    model = workbench.load_model()
-    found = search(workbench, model, space, accuracy, limits, seed, progress)
+    outcome = None
+    asked = limits
+    for _ in range(MAX_DEPLOYED):
+        model = workbench.load_model()
+        try:
+            found = search(workbench, model, space, accuracy, asked, seed, progress)
+        except InfeasibleLimitError:
+            if outcome is None:
+                raise
+            break
+        verdict = _deploy(workbench, space, found, limits, seed, folder, progress)
+        n_before = 0 if outcome is None else outcome.n_measured
+        outcome = Outcome(found, verdict, limits, n_before + len(found.proofs))
+        if verdict.meets_limit:
+            break
+        excess = verdict.measurement.upper_us / limits.latency.limit_us
+        asked = replace(asked, latency=_tightened(asked.latency, excess))
+    assert outcome is not None
+    cloud = _draw_cloud(space, workbench.load_model(), accuracy, np.random.default_rng(seed))
+    keep_search(outcome, accuracy, cloud)
+    return outcome
+
+
+def _deploy(
+    workbench: Workbench,
+    space: SearchSpace,
+    found: Found,
+    limits: Limits,
+    seed: int,
+    folder: Path | None,
+    progress: StageProgress,
+) -> Verdict:
     candidate = found.answer.candidate
     name = f"{space.name}:{candidate.text}"
     target = folder or workbench.home.deployment(workbench.device.name, name)
-    limit_us = limits.latency.limit_us
     subject = Subject(space.lower(candidate.genome), Subnet(space, candidate.genome))
-    verdict = deploy(workbench, subject, target, limit_us, seed, progress)
-    outcome = Outcome(found, verdict)
-    keep_search(outcome, accuracy, _draw_cloud(space, model, accuracy, np.random.default_rng(seed)))
-    return outcome
+    return deploy(workbench, subject, target, limits.latency.limit_us, seed, progress)
+
+
+def _tightened(limit: LatencyLimit, excess: float) -> LatencyLimit:
+    return replace(limit, limit_us=limit.limit_us / max(excess, LEAST_TIGHTENING))
 
 
 def describe(outcome: Outcome, accuracy: AccuracySource) -> dict[str, object]:
@@ -90,7 +138,7 @@ def describe(outcome: Outcome, accuracy: AccuracySource) -> dict[str, object]:
         "meets_limit": outcome.verdict.meets_limit,
         "outputs_agree": outcome.verdict.outputs.passes,
         "max_output_error": outcome.verdict.outputs.max_error,
-        "n_measured": len(outcome.found.proofs),
+        "n_measured": outcome.n_measured,
         "peak_activation_bytes": answer.candidate.peak_activation_bytes,
         "evaluations": outcome.found.result.n_evaluations,
         "seconds": outcome.found.seconds,
@@ -118,8 +166,8 @@ def keep_search(outcome: Outcome, accuracy: AccuracySource, cloud: Sequence[Subn
     result = outcome.found.result
     document = describe(outcome, accuracy) | {
         "device_id": outcome.verdict.deployment.device_id,
-        "limit_ms": result.limit.limit_us / 1e3,
-        "limit_confidence": result.limit.confidence,
+        "limit_ms": outcome.limits.latency.limit_us / 1e3,
+        "limit_confidence": outcome.limits.latency.confidence,
         "memory_limit_bytes": None if result.memory is None else result.memory.limit_bytes,
         "method": result.method,
         "front": [

@@ -13,7 +13,7 @@ from profiler.schedules.schedule import Schedule
 from profiler.target import Target
 
 #: Grows when a rule changes the code it makes, so that caches do not serve the old code.
-VERSION = 6
+VERSION = 7
 
 
 def candidates(operator: Operator, target: Target) -> tuple[Schedule, ...]:

@@ -39,12 +39,12 @@ FAMILY_KEYS = {
     "n_networks", "median_ape_percent", "within_5_percent", "within_10_percent",
     "coverage_percent", "half_width_percent", "spearman",
 }  # fmt: skip
-FOUND = "1111"
+BEST = "1111"
 
 
-def deployment(home: Path) -> Path:
-    (folder,) = (home / "deployments" / "local").iterdir()
-    return folder
+def deployment(journey: Journey, home: Path) -> Path:
+    """What the search deployed, in a copy of its home."""
+    return home / Path(journey.steps["search"].answer["folder"]).relative_to(journey.home)
 
 
 def write_images(path: Path, seed: int) -> np.ndarray:
@@ -98,14 +98,17 @@ def test_predict_answers_what_a_network_costs_and_needs(journey: Journey) -> Non
 def test_search_returns_the_most_accurate_subnet_that_meets_the_limit(journey: Journey) -> None:
     answer = journey.steps["search"].answer
     assert set(answer) >= SEARCH_KEYS
-    assert (answer["space"], answer["subnet"]) == (NAME, FOUND)
-    assert answer["accuracy_percent"] == 60 + N_SLOTS * GAINS[1]
+    assert answer["space"] == NAME
+    # A machine that is busy just then makes the search go on, under a tighter limit.
+    assert answer["subnet"] == BEST or answer["n_measured"] > 1
+    genome = TINY.parse(answer["subnet"])
+    assert answer["accuracy_percent"] == 60 + sum(GAINS[choice] for choice in genome)
     assert answer["accuracy_error_percent"] is None
     assert answer["evaluations"] == TINY.n_subnets
     assert answer["meets_limit"] is True
     assert answer["measured_low_ms"] <= answer["measured_ms"] <= answer["measured_high_ms"]
     assert answer["measured_ms"] <= journey.limit_ms
-    (peak_bytes,) = TINY.peak_activation_bytes(np.array([TINY.parse(FOUND)]))
+    (peak_bytes,) = TINY.peak_activation_bytes(np.array([genome]))
     assert answer["peak_activation_bytes"] == peak_bytes
 
 
@@ -125,19 +128,18 @@ def test_a_search_without_enough_memory_names_the_smallest_subnet(journey: Journ
 def test_the_deployed_program_agrees_with_torch_and_onnx(journey: Journey) -> None:
     answer = journey.steps["search"].answer
     assert answer["max_output_error"] < 1e-3
-    report = json.loads((deployment(journey.home) / "report.json").read_text())
+    report = json.loads((deployment(journey, journey.home) / "report.json").read_text())
     assert report["min_output_difference"] > 1e-2, "inputs that tell nothing apart"
     assert report["n_checked_inputs"] >= 2
 
 
 def test_a_deployment_holds_model_program_weights_and_reports(journey: Journey) -> None:
-    folder = deployment(journey.home)
-    assert Path(journey.steps["search"].answer["folder"]) == folder
+    folder = deployment(journey, journey.home)
     onnx.checker.check_model(onnx.load(folder / "model.onnx"), full_check=True)
     assert (folder / "program").read_bytes().startswith(b"\x7fELF")
     assert (folder / "weights.bin").stat().st_size > 0
     report = json.loads((folder / "report.json").read_text())
-    assert report["network"] == f"{NAME}:{FOUND}"
+    assert report["network"] == f"{NAME}:{journey.steps['search'].answer['subnet']}"
     assert report["limit_us"] == pytest.approx(1e3 * journey.limit_ms)
     assert report["measured_ms"] == journey.steps["search"].answer["measured_ms"]
     assert "not trained" in report["weights"]
@@ -179,8 +181,10 @@ def test_an_impossible_limit_ends_with_the_fastest_subnet_and_nothing_measured(
 
 
 @pytest.mark.usefixtures("board")
-def test_verify_measures_again_and_says_whether_the_limit_holds(home: Path) -> None:
-    folder = deployment(home)
+def test_verify_measures_again_and_says_whether_the_limit_holds(
+    home: Path, journey: Journey
+) -> None:
+    folder = deployment(journey, home)
     done = insist(home, "verify", folder, "--device", "local", "--json")
     assert done.code == 0
     assert set(done.answer) >= VERIFY_KEYS
@@ -191,19 +195,22 @@ def test_verify_measures_again_and_says_whether_the_limit_holds(home: Path) -> N
 
 
 def test_verify_sees_that_a_program_computes_something_else(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    home: Path,
+    journey: Journey,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    weights = deployment(home) / "weights.bin"
+    weights = deployment(journey, home) / "weights.bin"
     damaged = np.frombuffer(weights.read_bytes(), np.float32) * np.float32(1.05)
     weights.write_bytes(damaged.tobytes())
-    program = deployment(home) / "program.json"
+    program = deployment(journey, home) / "program.json"
     description = json.loads(program.read_text())
     description["sha256"]["weights.bin"] = hashlib.sha256(damaged.tobytes()).hexdigest()
     program.write_text(json.dumps(description))
     # In this process, where one session is enough: this is not about time.
     monkeypatch.setattr("latloop.journeys.measure.N_SESSIONS", 1)
     monkeypatch.setenv("LATLOOP_HOME", str(home))
-    command = ["latloop", "verify", str(deployment(home)), "--latency", "10s", "--json"]
+    command = ["latloop", "verify", str(deployment(journey, home)), "--latency", "10s", "--json"]
     monkeypatch.setattr(sys, "argv", command)
     with pytest.raises(SystemExit) as end:
         main()
@@ -229,8 +236,10 @@ def test_deploy_of_a_subnet_over_its_limit_is_a_no_but_leaves_a_deployment(
         assert (folder / name).is_file()
 
 
-def test_run_computes_on_the_device_what_the_onnx_model_says(home: Path, tmp_path: Path) -> None:
-    folder = deployment(home)
+def test_run_computes_on_the_device_what_the_onnx_model_says(
+    home: Path, journey: Journey, tmp_path: Path
+) -> None:
+    folder = deployment(journey, home)
     evaluator = ReferenceEvaluator(str(folder / "model.onnx"))
     computed = []
     for seed in (1, 2):
@@ -252,14 +261,14 @@ def test_run_computes_on_the_device_what_the_onnx_model_says(home: Path, tmp_pat
 def test_predict_answers_line_by_line_bad_lines_too(home: Path, journey: Journey) -> None:
     lines = [
         f"{NAME}:0000", f"{NAME}:9999", "", "what is this", f"{NAME}:2222", "x" * 5000, "no:such",
-        str(deployment(home)),
+        str(deployment(journey, home)),
     ]  # fmt: skip
     done = latloop(home, "predict", "local", "-", stdin="\n".join(lines) + "\n")
     assert done.code == 0
     answers = [json.loads(line) for line in done.out.splitlines()]
     asked = [line for line in lines if line]
     assert [answer["model"] for answer in answers] == asked
-    good = {f"{NAME}:0000", f"{NAME}:2222", str(deployment(home))}
+    good = {f"{NAME}:0000", f"{NAME}:2222", str(deployment(journey, home))}
     for line, answer in zip(asked, answers, strict=True):
         assert set(answer) >= (PREDICT_KEYS if line in good else {"error"}), answer
     assert answers[0] == journey.steps["predict"].answer
@@ -276,14 +285,16 @@ def test_table_rows_add_up_to_the_prediction(home: Path, journey: Journey) -> No
     assert total_ms == pytest.approx(journey.steps["predict"].answer["latency_ms"], rel=1e-5)
 
 
-def test_report_is_one_page_that_loads_nothing(home: Path, tmp_path: Path) -> None:
+def test_report_is_one_page_that_loads_nothing(
+    home: Path, journey: Journey, tmp_path: Path
+) -> None:
     page = tmp_path / "report.html"
     done = latloop(home, "report", "local", "--output", page, "--json")
     assert done.code == 0
     assert Path(done.answer["report"]) == page
     text = page.read_text()
     assert NAME in text
-    assert FOUND in text
+    assert journey.steps["search"].answer["subnet"] in text
     assert not re.search(r"""<(?:script|img|iframe|link)\b[^>]*\s(?:src|href)\s*=""", text)
     assert not re.search(r"""@import|url\(\s*["']?http""", text)
 

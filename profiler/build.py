@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import queue
@@ -24,6 +25,7 @@ from profiler.target import Target
 
 Progress = Callable[[int, int], None]
 _FEW = 24  # below this many kernels a second compiler process costs more than it saves
+_WRITERS = ("kernels/*.py", "schedules/*.py", "fast_math.py", "layout.py")
 _CRASHES = frozenset({-signal.SIGSEGV, -signal.SIGABRT})  # how LLVM dies of a kernel
 
 
@@ -76,6 +78,20 @@ def compiler_versions() -> tuple[tuple[str, str], ...]:
         ("schedules", str(space.VERSION)),
         ("ziglang", version("ziglang")),
     )
+
+
+@cache
+def writers_digest(folder: Path = Path(__file__).parent) -> str:
+    """Sixteen hexadecimal digits that change with the sources that write kernels.
+
+    A key of the cache has them, so that a changed writer is never served its old code. A device's
+    name goes without: a comment must not void what was measured there.
+    """
+    digest = hashlib.sha256()
+    for pattern in _WRITERS:
+        for path in sorted(folder.glob(pattern)):
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def build_kernels(
@@ -147,7 +163,8 @@ def _compile_side_by_side(
 
 
 def _cache_key(operator: Operator, schedule: Schedule, target: Target) -> str:
-    versions = " ".join(f"{name}={number}" for name, number in compiler_versions())
+    components = (*compiler_versions(), ("writers", writers_digest()))
+    versions = " ".join(f"{name}={number}" for name, number in components)
     return f"kernel {versions} {target.key} {operator.key} {schedule.text}"
 
 

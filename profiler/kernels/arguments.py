@@ -9,11 +9,11 @@ from typing import Final
 from tvm import tirx
 
 from profiler.kernels.epilogue import Output
+from profiler.kernels.panels import Tile
 from profiler.kernels.tir import (
     Buffer,
     Expression,
     RegisterFile,
-    Registers,
     Statement,
     block,
     function,
@@ -45,9 +45,9 @@ class Arguments:
     def __getitem__(self, name: str) -> Buffer:
         return self.buffers[name]
 
-    def sums(self, lanes: int) -> Registers:
-        """Registers for a tile's sums; tiles follow each other and share them."""
-        return self.registers.area("sums", _MOST_SUMS, lanes)
+    def tile(self, n_rows: int, n_vectors: int, lanes: int) -> Tile:
+        """A tile of sums; tiles follow each other and share their registers."""
+        return Tile(self.registers.area("sums", _MOST_SUMS, lanes), n_rows, n_vectors)
 
     def start(self, channel: Expression, lanes: int) -> Expression:
         """What a vector of sums starts with: the bias, or zeros."""

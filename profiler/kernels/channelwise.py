@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Final
 
 from tvm import tirx
 
 from profiler.kernels.arguments import Arguments, name_arguments
+from profiler.kernels.panels import Tile
 from profiler.kernels.tir import (
     Expression,
     Statement,
@@ -17,7 +19,7 @@ from profiler.kernels.tir import (
     number,
     over_channels,
 )
-from profiler.kernels.window import horizontal, over_columns, vertical
+from profiler.kernels.window import Windows, horizontal, over_windows, vertical
 from profiler.operator import Operator
 from profiler.schedules.schedule import Schedule
 
@@ -58,72 +60,54 @@ class _Windows:
     def _row(
         self, image: Expression, i: Expression, channel: Expression, n_vectors: int, lanes: int
     ) -> Statement:
-        return over_columns(
-            self._columns,
+        return over_windows(
+            (self._rows, self._columns),
+            (image, i),
             self._most_pixels,
-            lambda j, n_pixels, is_inside: self._tile(
-                (image, i, j), (channel, n_vectors, lanes), n_pixels, is_inside=is_inside
-            ),
+            lambda windows: self._tile(windows, channel, n_vectors, lanes),
         )
 
-    def _tile(
-        self,
-        place: tuple[Expression, Expression, Expression],
-        channels: tuple[Expression, int, int],
-        n_pixels: int,
-        *,
-        is_inside: bool,
-    ) -> Statement:
-        image, i, j = place
-        channel, n_vectors, lanes = channels
-        x, columns = self._arguments["x"], self._columns
-        sums = self._arguments.sums(lanes)
+    def _tile(self, windows: Windows, channel: Expression, n_vectors: int, lanes: int) -> Statement:
+        tile = self._arguments.tile(windows.n_pixels, n_vectors, lanes)
 
-        def tap(ky: Expression, kx: Expression, pixels: range | list[int]) -> Statement:
-            row = self._rows.first(i) + ky * self._rows.dilation
-
-            def value(pixel: int, at: Expression) -> Expression:
-                column = columns.first(j + pixel) + kx * columns.dilation
-                return load(x, (image, row, column, at), lanes)
-
-            found = []
-            for v in range(n_vectors):
-                at = channel + v * lanes
-                weight = self._weight(ky, kx, at, lanes)
-                for pixel in pixels:
-                    index = pixel * n_vectors + v
-                    found.append(sums.put(index, self._add(sums[index], value(pixel, at), weight)))
-            return block(*found)
+        def add(ky: Expression, kx: Expression, pixels: Sequence[int]) -> Statement:
+            return self._tap(tile, windows, channel, (ky, kx), pixels)
 
         def window_row(ky: Expression) -> Statement:
-            if columns.is_wide:
-                first, n = (0, columns.kernel) if is_inside else columns.taps(j)
-                return loop(n, lambda kx: tap(ky, kx, range(n_pixels)), first)
-            taps = []
-            for kx in range(columns.kernel):
-                pixels = [p for p in range(n_pixels) if is_inside or columns.holds(j + p, kx)]
-                if pixels:
-                    taps.append(tap(ky, kx, pixels))
-            return block(*taps)
+            if self._columns.is_wide:
+                return windows.over_taps(lambda kx: add(ky, kx, windows.pixels))
+            return windows.each_tap(lambda kx, pixels: add(ky, kx, pixels))
 
-        low, n_taps = self._rows.taps(i)
-        every = [(pixel, v) for pixel in range(n_pixels) for v in range(n_vectors)]
+        is_mean = self._operator.kind == "avg_pool2d"
         return block(
-            *(
-                sums.put(pixel * n_vectors + v, self._start(channel + v * lanes, lanes))
-                for pixel, v in every
-            ),
-            loop(n_taps, window_row, low),
+            tile.start(lambda v: self._start(channel + v * lanes, lanes)),
+            windows.over_rows(window_row),
             self._arguments.output.write(
-                [
-                    [self._finish(sums[p * n_vectors + v], lanes) for v in range(n_vectors)]
-                    for p in range(n_pixels)
-                ],
-                lambda pixel: (image, i, j + pixel),
+                tile.means(math.prod(self._operator.kernel)) if is_mean else tile.values(),
+                windows.output,
                 channel,
                 lanes,
             ),
         )
+
+    def _tap(
+        self,
+        tile: Tile,
+        windows: Windows,
+        channel: Expression,
+        tap: tuple[Expression, Expression],
+        pixels: Sequence[int],
+    ) -> Statement:
+        """Take what lies under one tap of some outputs' windows into their sums."""
+        x, lanes = self._arguments["x"], tile.registers.lanes
+        found = []
+        for v in range(tile.n_vectors):
+            at = channel + v * lanes
+            weight = self._weight(*tap, at, lanes)
+            for pixel in pixels:
+                value = load(x, (*windows.under(pixel, *tap), at), lanes)
+                found.append(tile.put(pixel, v, self._add(tile[pixel, v], value, weight)))
+        return block(*found)
 
     def _weight(
         self, ky: Expression, kx: Expression, channel: Expression, lanes: int
@@ -141,8 +125,3 @@ class _Windows:
         if self._operator.kind == "max_pool2d":
             return number(_LEAST, lanes)
         return self._arguments.start(channel, lanes)
-
-    def _finish(self, total: Expression, lanes: int) -> Expression:
-        if self._operator.kind != "avg_pool2d":
-            return total
-        return total * number(1 / math.prod(self._operator.kernel), lanes)

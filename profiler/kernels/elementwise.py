@@ -25,26 +25,19 @@ def write_mean(operator: Operator, schedule: Schedule) -> Any:
     channels = (n_channels, schedule["vectors"], schedule["lanes"])
 
     def mean(b: Expression, channel: Expression, n_vectors: int, lanes: int) -> Statement:
-        sums = arguments.sums(lanes)
+        tile = arguments.tile(1, n_vectors, lanes)
 
         def pixel(i: Expression, j: Expression) -> Statement:
-            return block(
-                *(
-                    sums.put(
-                        v,
-                        sums[v] + load(arguments["x"], (b, i, j, channel + v * lanes), lanes),
-                    )
-                    for v in range(n_vectors)
-                )
-            )
+            values = [
+                load(arguments["x"], (b, i, j, channel + v * lanes), lanes)
+                for v in range(n_vectors)
+            ]
+            return block(*(tile.put(0, v, tile[0, v] + value) for v, value in enumerate(values)))
 
-        share = number(1 / (height * width), lanes)
         return block(
-            *(sums.put(v, number(0.0, lanes)) for v in range(n_vectors)),
+            tile.start(lambda _: number(0.0, lanes)),
             loop(height, lambda i: loop(width, lambda j: pixel(i, j))),
-            arguments.output.write(
-                [[sums[v] * share for v in range(n_vectors)]], lambda _: (b, 0, 0), channel, lanes
-            ),
+            arguments.output.write(tile.means(height * width), lambda _: (b, 0, 0), channel, lanes),
         )
 
     body = loop(

@@ -6,18 +6,11 @@ import math
 from typing import Any
 
 from profiler.kernels.arguments import Arguments, name_arguments
-from profiler.kernels.tir import (
-    Expression,
-    Statement,
-    block,
-    load,
-    loop,
-    over,
-    spread,
-)
+from profiler.kernels.panels import Panel, Panels
+from profiler.kernels.tir import Expression, Statement, block, loop, over
 from profiler.operator import Operator
 from profiler.schedules.schedule import Schedule
-from profiler.schedules.tiles import even_runs, last_apart
+from profiler.schedules.tiles import even_runs
 
 
 def write(operator: Operator, schedule: Schedule) -> Any:
@@ -28,69 +21,42 @@ def write(operator: Operator, schedule: Schedule) -> Any:
 
 class _Product:
     def __init__(self, operator: Operator, schedule: Schedule, arguments: Arguments) -> None:
+        self._arguments = arguments
         self._depth = operator.input_shape[3]
         self._lanes = schedule["lanes"]
-        self._n_channels = operator.out_channels
-        self._arguments = arguments
         self._rows = even_runs(math.prod(operator.input_shape[:3]), schedule["rows"])
-        n_vectors = -(-self._n_channels // self._lanes)
-        self._panels = last_apart(even_runs(n_vectors, schedule["vectors"]))
+        self._panels = Panels(operator, schedule)
         self._panels_outer = bool(schedule["panels_outer"])
 
     def nest(self) -> Statement:
         """All tiles; the outer loop's slice of its operand stays near while the inner one runs."""
         if self._panels_outer:
-            return over(
-                self._panels,
-                lambda first, n_vectors: over(
-                    self._rows, lambda row, n_rows: self._tile(row, n_rows, first, n_vectors)
-                ),
+            return self._panels.over(
+                lambda panel: over(self._rows, lambda row, n: self._tile(row, n, panel))
             )
         return over(
             self._rows,
-            lambda row, n_rows: over(
-                self._panels,
-                lambda first, n_vectors: self._tile(row, n_rows, first, n_vectors),
-            ),
+            lambda row, n: self._panels.over(lambda panel: self._tile(row, n, panel)),
         )
 
-    def _tile(self, row: Expression, n_rows: int, first: Expression, n_vectors: int) -> Statement:
-        lanes, output = self._lanes, self._arguments.output
-        x, weight = self._arguments["x"], self._arguments["weight"]
-        sums = self._arguments.sums(lanes)
-        tile = [(r, v) for r in range(n_rows) for v in range(n_vectors)]
-        panel = first * self._depth * lanes
+    def _tile(self, row: Expression, n_rows: int, panel: Panel) -> Statement:
+        arguments, lanes = self._arguments, self._lanes
+        x, weight = arguments["x"], arguments["weight"]
+        tile = arguments.tile(n_rows, panel.n_vectors, lanes)
+        first_weight = panel.first * self._depth * lanes
 
         def step(k: Expression) -> Statement:
-            at = panel + k * (n_vectors * lanes)
-            return block(
-                *(
-                    sums.put(
-                        i,
-                        sums[i]
-                        + spread(x[row + r, k], lanes) * load(weight, (at + v * lanes,), lanes),
-                    )
-                    for i, (r, v) in enumerate(tile)
-                )
-            )
+            at = first_weight + k * (panel.n_vectors * lanes)
+            return tile.add_products(range(n_rows), lambda r: x[row + r, k], weight, at)
 
         return block(
-            *(
-                sums.put(i, self._arguments.start((first + v) * lanes, lanes))
-                for i, (_, v) in enumerate(tile)
-            ),
+            tile.start(lambda v: arguments.start((panel.first + v) * lanes, lanes)),
             loop(self._depth, step),
-            output.write(
-                [[sums[r * n_vectors + v] for v in range(n_vectors)] for r in range(n_rows)],
+            arguments.output.write(
+                tile.values(),
                 lambda r: (row + r,),
-                first * lanes,
+                panel.first * lanes,
                 lanes,
-                self._end(first, n_vectors),
+                panel.n_channels,
             ),
         )
-
-    def _end(self, first: Expression, n_vectors: int) -> int | None:
-        """Channels of the last panel, whose place is known and whose last vector may be ragged."""
-        if not isinstance(first, int) or (first + n_vectors) * self._lanes < self._n_channels:
-            return None
-        return self._n_channels - first * self._lanes

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from tvm import tirx
 
-from profiler.kernels.tir import Expression, Statement, block, loop
+from profiler.kernels.tir import Expression, Index, Statement, block, loop
 from profiler.operator import Operator
 from profiler.schedules.tiles import Run, even_runs
 
@@ -115,16 +115,86 @@ def _axis(operator: Operator, index: int) -> Axis:
     )
 
 
-def over_columns(
-    axis: Axis, most: int, body: Callable[[Expression, int, bool], Statement]
-) -> Statement:
-    """Run a body for each tile of a row: first output, how many, whether all are inside."""
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """The windows of neighbouring outputs in a row.
 
-    def each(columns: Columns) -> Any:
+    Attributes:
+        rows, columns: Of the image.
+        image, row, column: Where the first output lies.
+        n_pixels: How many outputs.
+        is_inside: No window leaves the image to the left or right.
+    """
+
+    rows: Axis
+    columns: Axis
+    image: Expression
+    row: Expression
+    column: Expression
+    n_pixels: int
+    is_inside: bool
+
+    @property
+    def pixels(self) -> range:
+        """All outputs, counted from the first."""
+        return range(self.n_pixels)
+
+    def output(self, pixel: Expression) -> Index:
+        """An output's indices before the channel."""
+        return (self.image, self.row, self.column + pixel)
+
+    def under(self, pixel: int, ky: Expression, kx: Expression) -> Index:
+        """Indices, before the channel, of the input under a tap of an output's window."""
+        row = self.rows.first(self.row) + ky * self.rows.dilation
+        column = self.columns.first(self.column + pixel) + kx * self.columns.dilation
+        return (self.image, row, column)
+
+    def over_rows(self, body: Callable[[Expression], Statement]) -> Statement:
+        """Run a body for each row of the windows that lies on the image."""
+        first, n_taps = self.rows.taps(self.row)
+        return loop(n_taps, body, first)
+
+    def over_taps(self, body: Callable[[Expression], Statement]) -> Statement:
+        """Run a body, as a loop, for each tap of a row; at the image's border, of one window."""
+        if self.is_inside:
+            return loop(self.columns.kernel, body)
+        assert self.n_pixels == 1
+        first, n_taps = self.columns.taps(self.column)
+        return loop(n_taps, body, first)
+
+    def each_tap(self, body: Callable[[int, Sequence[int]], Statement]) -> Statement:
+        """Write out a body for each tap of a row, with the outputs whose tap lies on the image."""
+        taps = [(kx, self._held(kx)) for kx in range(self.columns.kernel)]
+        return block(*(body(kx, pixels) for kx, pixels in taps if pixels))
+
+    def _held(self, kx: int) -> Sequence[int]:
+        if self.is_inside:
+            return self.pixels
+        return [pixel for pixel in self.pixels if self.columns.holds(self.column + pixel, kx)]
+
+
+def over_windows(
+    axes: tuple[Axis, Axis],
+    row: tuple[Expression, Expression],
+    most: int,
+    body: Callable[[Windows], Statement],
+) -> Statement:
+    """Run a body for each tile of a row of outputs.
+
+    Args:
+        axes: Rows and columns.
+        row: The image and the row in it.
+        most: Outputs of a tile, at most.
+        body: Takes the tile's windows.
+    """
+
+    def each(columns: Columns) -> Statement:
         run = columns.run
         return loop(
             run.count,
-            lambda i: body(run.start + i * run.size, run.size, columns.is_inside),
+            lambda i: body(
+                Windows(*axes, *row, run.start + i * run.size, run.size, columns.is_inside)
+            ),
         )
 
-    return block(*(each(columns) for columns in axis.tiles(most)))
+    return block(*(each(columns) for columns in axes[1].tiles(most)))

@@ -21,11 +21,17 @@ def candidates(operator: Operator, target: Target) -> tuple[Schedule, ...]:
     # No tile reaches into the next group: its sums read the same inputs.
     width = operator.out_channels // operator.groups
     lanes = fitting_lanes(width, target.lanes)
-    tiles = tall_tiles(operator.output_shape[2], -(-width // lanes), target.n_vector_registers)
+    n_vectors = -(-width // lanes)
+    _, n_rows, n_pixels, _ = operator.output_shape
+    tiles = tall_tiles(n_pixels, n_vectors, target.n_vector_registers)[:_N_TILES]
+
+    def has_two_orders(tile: tuple[int, int]) -> bool:
+        return n_rows > 1 and (operator.groups > 1 or tile[1] < n_vectors)
+
     return tuple(
         Schedule(
             RULE,
             (("pixels", pixels), ("vectors", vectors), ("lanes", lanes), ("panels_outer", order)),
         )
-        for order, (pixels, vectors) in in_orders(tiles[:_N_TILES], n_both=1)
+        for order, (pixels, vectors) in in_orders(tiles, 1, has_two_orders)
     )

@@ -24,10 +24,14 @@ def candidates(operator: Operator, target: Target) -> tuple[Schedule, ...]:
     lanes = fitting_lanes(operator.out_channels, target.lanes)
     n_vectors = -(-operator.out_channels // lanes)
     tiles = tall_tiles(rows, n_vectors, target.n_vector_registers)[:_N_TILES]
+
+    def has_two_orders(tile: tuple[int, int]) -> bool:
+        return tile[0] < rows and tile[1] < n_vectors
+
     return tuple(
         Schedule(
             RULE,
             (("rows", n_rows), ("vectors", vectors), ("lanes", lanes), ("panels_outer", order)),
         )
-        for order, (n_rows, vectors) in in_orders(tiles, n_both=2)
+        for order, (n_rows, vectors) in in_orders(tiles, 2, has_two_orders)
     )

@@ -12,7 +12,8 @@ from profiler.schedules import conv, elementwise, gemm, generic, window
 from profiler.schedules.schedule import Schedule
 from profiler.target import Target
 
-#: Grows when a rule changes the code it makes, so that caches do not serve the old code.
+#: Grows when a rule changes the code it makes, so that what was measured with the old code is not
+#: taken for the new one's. The build cache sees a changed source by itself.
 VERSION = 7
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -71,12 +71,19 @@ def tall_tiles(n_rows: int, n_vectors: int, n_registers: int) -> tuple[tuple[int
     return tuple(sorted(found, key=lambda tile: (found[tile], -tile[0])))
 
 
-def in_orders(tiles: Sequence[tuple[int, int]], n_both: int) -> list[tuple[int, tuple[int, int]]]:
+def in_orders(
+    tiles: Sequence[tuple[int, int]], n_both: int, has_two: Callable[[tuple[int, int]], bool]
+) -> list[tuple[int, tuple[int, int]]]:
     """Each tile with panels outside (1), the first few with rows outside, too (0).
 
     Which loop is the outer one matters little, and hardly depends on the tile.
+
+    Args:
+        tiles: The best first.
+        n_both: Tiles that get both orders, at most.
+        has_two: Whether the orders of a tile are two: with one panel, or one row, they are not.
     """
-    inside = [(0, tile) for tile in tiles[:n_both]]
+    inside = [(0, tile) for tile in tiles[:n_both] if has_two(tile)]
     return [(1, tile) for tile in tiles] + inside
 
 

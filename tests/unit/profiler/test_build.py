@@ -128,6 +128,36 @@ def test_another_target_schedule_or_compiler_is_compiled_anew(
     assert compiler.asked[8] == 4
 
 
+def test_what_a_changed_writer_makes_is_compiled_anew(
+    compiler: FakeCompiler, artifacts: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_kernels(dense(8), TARGET, artifacts)
+    monkeypatch.setattr(build, "writers_digest", lambda: "another")
+    build_kernels(dense(8), TARGET, artifacts)
+    assert compiler.asked[8] == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "is_writer"),
+    [
+        ("kernels/gemm.py", True),
+        ("kernels/new.py", True),
+        ("schedules/tiles.py", True),
+        ("fast_math.py", True),
+        ("layout.py", True),
+        ("store.py", False),
+    ],
+)
+def test_a_writers_source_changes_the_digest(tmp_path: Path, file: str, is_writer: bool) -> None:
+    folder = tmp_path / "profiler"
+    shutil.copytree(Path(build.__file__).parent, folder)
+    assert build.writers_digest(folder) == build.writers_digest()
+    build.writers_digest.cache_clear()
+    with (folder / file).open("a") as source:
+        source.write("# another line\n")
+    assert (build.writers_digest(folder) != build.writers_digest()) == is_writer
+
+
 def test_many_kernels_are_shared_out_among_as_many_processes_as_cores(
     compiler: FakeCompiler, artifacts: ArtifactStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from hypothesis import Phase, given, settings
 from devices.local import LocalDevice
 from devices.session import RunnerSession
 from profiler.build import Kernel
+from profiler.kernels.write import write_kernel
 from profiler.layout import pack_weights
 from profiler.operator import ACTIVATIONS, OWN_KINDS, Operator
 from profiler.program import alone, assemble
@@ -314,6 +315,30 @@ def test_every_kind_has_its_rule_with_all_its_parameters(
 ) -> None:
     for target in TARGETS:
         assert {rule_and_names(s) for s in candidates(operator, target)} == {expected}
+
+
+def sums_of_products() -> Iterator[Operator]:
+    """Operators with one row, tile, panel or group, or just more."""
+    for n_rows, n_channels in product((1, 5, 13, 29), (4, 17, 64, 100)):
+        yield Operator("dense", (n_rows, 1, 1, 3), n_channels)
+    for height, n_channels, groups in product((1, 2), (4, 36, 100), (1, 2)):
+        image = (2, height, 5, 4)
+        window = {"kernel": (3, 3), "padding": (1, 1, 1, 1), "groups": groups}
+        yield Operator("conv2d", image, n_channels, **window)
+
+
+def test_a_tile_is_tried_in_two_orders_where_their_code_is_two() -> None:
+    n_tried = {"gemm": 2, "conv": 1}  # the first tiles; the others have one order in any case
+    seen: set[tuple[str, int]] = set()
+    for operator, target in product(sums_of_products(), TARGETS[::2]):
+        found = candidates(operator, target)
+        outer = [schedule for schedule in found if schedule["panels_outer"]]
+        for schedule in outer[: n_tried[outer[0].rule]]:
+            inner = replace(schedule, parameters=(*schedule.parameters[:-1], ("panels_outer", 0)))
+            codes = {write_kernel(operator, s, target).script() for s in (schedule, inner)}
+            assert (inner in found) == (len(codes) == 2), (operator.key, schedule.text)
+            seen.add((schedule.rule, len(codes)))
+    assert seen == set(product(n_tried, (1, 2)))
 
 
 def test_vectors_are_as_wide_as_registers_unless_channels_fill_no_register() -> None:

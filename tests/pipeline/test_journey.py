@@ -99,8 +99,11 @@ def test_search_returns_the_most_accurate_subnet_that_meets_the_limit(journey: J
     answer = journey.steps["search"].answer
     assert set(answer) >= SEARCH_KEYS
     assert answer["space"] == NAME
-    # A machine that is busy just then makes the search go on, under a tighter limit.
-    assert answer["subnet"] == BEST or answer["n_measured"] > 1
+    # A machine that is busy just then makes the search go on, or the command run again.
+    visits = read_rows(journey.home)
+    proved = {row[3] for row in visits if (row[2], row[7]) == ("network", "measure")}
+    assert f"{NAME}:{answer['subnet']}" in proved
+    assert answer["subnet"] == BEST or len(proved) > 1
     genome = TINY.parse(answer["subnet"])
     assert answer["accuracy_percent"] == 60 + sum(GAINS[choice] for choice in genome)
     assert answer["accuracy_error_percent"] is None

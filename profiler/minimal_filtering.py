@@ -22,7 +22,7 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Filtering:
-    """The matrices of one size of tile.
+    """The matrices of one size of squares.
 
     Attributes:
         kernel: G, shape (m + 2, 3).
@@ -36,17 +36,17 @@ class Filtering:
 
     @property
     def size(self) -> int:
-        """m: outputs along a tile's side."""
-        return self.result.shape[0]
+        """Outputs along a square's side: m."""
+        return len(self.result)
 
     @property
     def side(self) -> int:
-        """m + 2: inputs along a tile's side."""
-        return self.result.shape[1]
+        """Inputs along a square's side: m + 2."""
+        return len(self.image)
 
     @property
     def n_products(self) -> int:
-        """Multiplications for each tile, input channel and output channel."""
+        """Multiplications for each square, input channel and output channel."""
         return self.side**2
 
     def pairs(self) -> range:
@@ -60,7 +60,7 @@ class Filtering:
             Shape (n_products, depth, channels).
         """
         wide = np.asarray(kernels, np.float64)
-        found = np.einsum("iy,jx,yxdc->ijdc", self.kernel, self.kernel, wide)
+        found: Matrix = np.einsum("iy,jx,yxdc->ijdc", self.kernel, self.kernel, wide)
         return found.reshape(self.n_products, *kernels.shape[2:])
 
 
@@ -71,7 +71,7 @@ def _filtering(points: tuple[float, ...]) -> Filtering:
 
     def product(at: tuple[float, ...]) -> Matrix:
         """Coefficients of the product of x^2 - p^2."""
-        return polynomial.polyfromroots([sign * p for p in at for sign in (1, -1)])
+        return np.asarray(polynomial.polyfromroots([sign * p for p in at for sign in (1, -1)]))
 
     # Toom-Cook: a row of B^T is the product of x - q over all other points q, whose value at the
     # row's own point divides the powers of that point in G.

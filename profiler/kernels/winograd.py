@@ -1,18 +1,22 @@
-"""Convolutions of 3x3 windows by minimal filtering: transform, multiply, transform back."""
+"""Convolutions of 3x3 windows by minimal filtering: transform, multiply, transform back.
+
+The transformed inputs of a block of squares, and the products of these with one panel of weights,
+lie in one buffer of the runner's; both stay in the second-level cache.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx
 
 from profiler.kernels.arguments import Arguments, name_arguments
+from profiler.kernels.filtering import Transforms
 from profiler.kernels.tir import (
     Buffer,
     Expression,
-    Registers,
     Statement,
     block,
     load,
@@ -26,22 +30,56 @@ from profiler.kernels.window import Axis, horizontal, vertical
 from profiler.minimal_filtering import FILTERINGS
 from profiler.operator import Operator
 from profiler.schedules.schedule import Schedule
-from profiler.schedules.tiles import even_runs, last_apart
+from profiler.schedules.tiles import Run, even_runs
 
-Read = Callable[[int], Expression | None]
-Write = Callable[[int, Expression], Statement]
+#: Image, row and column of a square.
+Place = tuple[Expression, Expression, Expression]
 
 
 def write(operator: Operator, schedule: Schedule) -> Any:
     """out[b, i, j, o] = epilogue(sum over ky, kx, k of x[b, ...] weight[ky, kx, k, o])."""
     arguments = name_arguments(operator, schedule)
-    convolution = _Convolution(operator, schedule, arguments)
-    return arguments.function(convolution.nest())
+    return arguments.function(_Convolution(operator, schedule, arguments).nest())
+
+
+@dataclass(frozen=True, slots=True)
+class _Cuts:
+    """Parts of a length, larger ones first, as a loop over their numbers sees them.
+
+    A loop over each run would need the code of its body twice.
+    """
+
+    runs: tuple[Run, ...]
+
+    @property
+    def count(self) -> int:
+        """How many parts."""
+        return sum(run.count for run in self.runs)
+
+    def start(self, index: Expression) -> Expression:
+        """The first number of a part."""
+        larger, last = self.runs[0], self.runs[-1]
+        more = tirx.min(index, larger.count) if len(self.runs) > 1 else 0
+        return index * last.size + more
+
+    def size(self, index: Expression) -> Expression:
+        """How many numbers a part has."""
+        if len(self.runs) == 1:
+            return self.runs[0].size
+        return tirx.Select(self._is_larger(index), self.runs[0].size, self.runs[1].size)
+
+    def by_size(self, index: Expression, body: Callable[[int], Statement]) -> Statement:
+        """Code for each of the sizes, of which the part's own runs."""
+        codes = [body(run.size) for run in self.runs]
+        return codes[0] if len(codes) == 1 else _where(self._is_larger(index), *codes)
+
+    def _is_larger(self, index: Expression) -> Expression:
+        return index < self.runs[0].count
 
 
 @dataclass(frozen=True, slots=True)
 class _Stack:
-    """A matrix of numbers for each product of a square, in a part of one buffer.
+    """A matrix for each number of a transformed square, in a part of one buffer.
 
     Attributes:
         buffer, offset: Where.
@@ -53,14 +91,17 @@ class _Stack:
     row: int
     matrix: int
 
-    def at(self, product: Expression, row: Expression, column: Expression) -> tuple[Expression]:
-        """Where a number lies."""
-        return (self.offset + product * self.matrix + row * self.row + column,)
+    def load(self, place: Place, lanes: int) -> Expression:
+        """Some neighbours of a matrix, a row and from a column on."""
+        return load(self.buffer, self._at(place), lanes)
 
+    def store(self, place: Place, value: Expression, lanes: int) -> Statement:
+        """Write them."""
+        return store(self.buffer, self._at(place), value, lanes)
 
-def _odd(length: int, lanes: int) -> int:
-    """A length in vectors, an odd number of them: powers of two apart they share few cache sets."""
-    return (-(-length // lanes) | 1) * lanes
+    def _at(self, place: Place) -> tuple[Expression]:
+        matrix, row, column = place
+        return (self.offset + matrix * self.matrix + row * self.row + column,)
 
 
 class _Convolution:
@@ -72,22 +113,27 @@ class _Convolution:
         self._n_channels = operator.out_channels
         self._lanes = schedule["lanes"]
         self._most_rows = schedule["rows"]
-        n_vectors = -(-self._n_channels // self._lanes)
-        self._panels = last_apart(even_runs(n_vectors, schedule["vectors"]))
-        size = self._filtering.size
+        self._panels = _Cuts(even_runs(-(-self._n_channels // self._lanes), schedule["vectors"]))
+        size, side = self._filtering.size, self._filtering.side
         self._n_across = -(-self._columns.n_out // size)
-        self._blocks = even_runs(-(-self._rows.n_out // size), schedule["tile_rows"])
-        self._image, self._result = self._stacks(self._blocks[0].size, schedule["vectors"])
+        self._blocks = _Cuts(even_runs(-(-self._rows.n_out // size), schedule["tile_rows"]))
+        self._image, self._result = self._stacks(schedule)
+        self._transforms = Transforms(self._filtering, arguments.registers, self._lanes)
+        self._half = arguments.registers.area("half", side * side, self._lanes)
 
-    def _stacks(self, tile_rows: int, vectors: int) -> tuple[_Stack, _Stack]:
+    def _stacks(self, schedule: Schedule) -> tuple[_Stack, _Stack]:
         """Room for the transformed inputs of a block, and for the products of one panel."""
-        n_squares, n_products = tile_rows * self._n_across, self._filtering.n_products
-        lanes = self._lanes
-        row, result_row = _odd(self._depth, lanes), _odd(vectors * lanes, lanes)
-        matrix, result_matrix = _odd(n_squares * row, lanes), _odd(n_squares * result_row, lanes)
-        offset = n_products * matrix
-        buffer = tirx.decl_buffer((offset + n_products * result_matrix,), "float32", name="squares")
-        return _Stack(buffer, 0, row, matrix), _Stack(buffer, offset, result_row, result_matrix)
+        n_squares = schedule["tile_rows"] * self._n_across
+
+        def distances(n_columns: int) -> tuple[int, int]:
+            row = _odd(n_columns, self._lanes)
+            return row, _odd(n_squares * row, self._lanes)
+
+        image, result = distances(self._depth), distances(schedule["vectors"] * self._lanes)
+        offset = self._filtering.n_products * image[1]
+        n_numbers = offset + self._filtering.n_products * result[1]
+        buffer = tirx.decl_buffer((n_numbers,), "float32", name="squares")
+        return _Stack(buffer, 0, *image), _Stack(buffer, offset, *result)
 
     def nest(self) -> Statement:
         """All blocks of all images."""
@@ -95,21 +141,24 @@ class _Convolution:
             tirx.AllocBuffer(self._image.buffer),
             loop(
                 self._n_images,
-                lambda image: over(
-                    self._blocks, lambda first, n_rows: self._block(image, first, n_rows)
-                ),
+                lambda image: loop(self._blocks.count, lambda index: self._block(image, index)),
             ),
         )
 
-    def _block(self, image: Expression, first: Expression, n_rows: int) -> Statement:
-        def panel(vector: Expression, n_vectors: int) -> Statement:
+    def _block(self, image: Expression, index: Expression) -> Statement:
+        first, n_rows = self._blocks.start(index), self._blocks.size(index)
+
+        def panel(n: Expression) -> Statement:
             return block(
-                self._multiply(n_rows * self._n_across, vector, n_vectors),
+                self._blocks.by_size(
+                    index,
+                    lambda rows: self._panels.by_size(
+                        n, lambda vectors: self._multiply(rows, n, vectors)
+                    ),
+                ),
                 self._over_squares(
                     n_rows,
-                    lambda i, j, square: self._finish(
-                        (image, first + i, j), square, vector, n_vectors
-                    ),
+                    lambda i, j, square: self._finish((image, first + i, j), square, n),
                 ),
             )
 
@@ -117,24 +166,23 @@ class _Convolution:
             self._over_squares(
                 n_rows, lambda i, j, square: self._transform((image, first + i, j), square)
             ),
-            over(self._panels, panel),
+            loop(self._panels.count, panel),
         )
 
     def _over_squares(
-        self, n_rows: int, body: Callable[[Expression, Expression, Expression], Statement]
+        self,
+        n_rows: Expression,
+        body: Callable[[Expression, Expression, Expression], Statement],
     ) -> Statement:
         """Run a body for each square of a block: its row, its column and its number.
 
         Columns whose squares leave the image are numbers, each with code of its own.
         """
-        size, side = self._filtering.size, self._filtering.side
-        across = self._columns
+        columns, size = self._columns, self._filtering.size
         inside = [
             j
             for j in range(self._n_across)
-            if across.first(j * size) >= 0
-            and across.first(j * size) + side <= across.n_in
-            and (j + 1) * size <= across.n_out
+            if (j + 1) * size <= columns.n_out and columns.is_inside(j * size, size)
         ]
         border = [j for j in range(self._n_across) if j not in inside]
 
@@ -146,217 +194,158 @@ class _Convolution:
 
         return loop(n_rows, row)
 
-    def _transform(
-        self, place: tuple[Expression, Expression, Expression], square: Expression
-    ) -> Statement:
-        """B^T d B of one square, of all channels."""
-        image, i, j = place
-        filtering, lanes, x = self._filtering, self._lanes, self._arguments["x"]
-        size, side = filtering.size, filtering.side
-        top, left = self._rows.first(i * size), self._columns.first(j * size)
-        half = self._arguments.registers.area("half", side * side, lanes)
-
-        def row_of(r: int, channel: Expression) -> Statement:
-            def pixel(c: int) -> Expression | None:
-                if isinstance(left, int) and not 0 <= left + c < self._columns.n_in:
-                    return None
-                return load(x, (image, top + r, left + c, channel), lanes)
-
-            made = self._into_products(pixel, lambda k, value: half.put(r * side + k, value))
-            return _where(
-                _is_inside(self._rows, size, i, r),
-                made,
-                block(*(half.put(r * side + k, number(0.0, lanes)) for k in range(side))),
-            )
-
-        def column_of(k: int, channel: Expression) -> Statement:
-            return self._into_products(
-                lambda r: half[r * side + k],
-                lambda r, value: store(
-                    self._image.buffer,
-                    self._image.at(r * side + k, square, channel),
-                    value,
-                    lanes,
-                ),
-            )
+    def _transform(self, place: Place, square: Expression) -> Statement:
+        """B^T d B of all channels of a square."""
+        depth, lanes, side = self._depth, self._lanes, self._filtering.side
 
         def channels(v: Expression) -> Statement:
-            # The last vector overlaps the one before it where channels fill no whole vectors.
-            channel = v * lanes
-            if self._depth % lanes:
-                channel = tirx.min(channel, self._depth - lanes)
+            # Where they fill no whole vectors the last one overlaps the one before it.
+            channel = tirx.min(v * lanes, depth - lanes) if depth % lanes else v * lanes
             return block(
-                *(row_of(r, channel) for r in range(side)),
-                *(column_of(k, channel) for k in range(side)),
+                *(self._transform_row(place, r, channel) for r in range(side)),
+                *(self._transform_column(square, k, channel) for k in range(side)),
             )
 
-        return loop(-(-self._depth // lanes), channels)
+        return loop(-(-depth // lanes), channels)
 
-    def _multiply(self, n_squares: int, vector: Expression, n_vectors: int) -> Statement:
+    def _transform_row(self, place: Place, r: int, channel: Expression) -> Statement:
+        image, i, j = place
+        size, side, half = self._filtering.size, self._filtering.side, self._half
+        top, left = self._rows.first(i * size), self._columns.first(j * size)
+
+        def pixel(c: int) -> Expression | None:
+            if isinstance(left, int) and not 0 <= left + c < self._columns.n_in:
+                return None
+            return load(self._arguments["x"], (image, top + r, left + c, channel), self._lanes)
+
+        return _where(
+            _is_on_image(self._rows, size, i, r),
+            self._transforms.into_products(pixel, lambda k, value: half.put(r * side + k, value)),
+            block(*(half.put(r * side + k, number(0.0, self._lanes)) for k in range(side))),
+        )
+
+    def _transform_column(self, square: Expression, k: int, channel: Expression) -> Statement:
+        side, half = self._filtering.side, self._half
+        return self._transforms.into_products(
+            lambda r: half[r * side + k],
+            lambda r, value: self._image.store((r * side + k, square, channel), value, self._lanes),
+        )
+
+    def _multiply(self, tile_rows: int, panel: Expression, n_vectors: int) -> Statement:
         """Products of all squares of a block with one panel, matrix by matrix."""
+        rows = even_runs(tile_rows * self._n_across, self._most_rows)
         return loop(
             self._filtering.n_products,
-            lambda product: over(
-                even_runs(n_squares, self._most_rows),
-                lambda row, n_rows: self._tile(product, (row, n_rows), (vector, n_vectors)),
+            lambda matrix: over(
+                rows, lambda row, n_rows: self._tile(matrix, row, panel, (n_rows, n_vectors))
             ),
         )
 
     def _tile(
-        self,
-        product: Expression,
-        rows: tuple[Expression, int],
-        vectors: tuple[Expression, int],
+        self, matrix: Expression, row: Expression, panel: Expression, size: tuple[int, int]
     ) -> Statement:
-        (row, n_rows), (vector, n_vectors) = rows, vectors
+        n_rows, n_vectors = size
         lanes, depth, weight = self._lanes, self._depth, self._arguments["weight"]
         sums = self._arguments.sums(lanes)
         tile = [(r, v) for r in range(n_rows) for v in range(n_vectors)]
-        panel = vector * (self._filtering.n_products * depth * lanes)
+        start = self._panels.start(panel) * (self._filtering.n_products * depth * lanes)
 
         def step(k: Expression) -> Statement:
-            at = panel + (product * depth + k) * (n_vectors * lanes)
-
-            def term(r: int, v: int) -> Expression:
-                value = load(self._image.buffer, self._image.at(product, row + r, k), 1)
-                return spread(value, lanes) * load(weight, (at + v * lanes,), lanes)
-
-            return block(*(sums.put(i, sums[i] + term(r, v)) for i, (r, v) in enumerate(tile)))
+            at = start + (matrix * depth + k) * (n_vectors * lanes)
+            return block(
+                *(
+                    sums.put(
+                        i,
+                        sums[i]
+                        + spread(self._image.load((matrix, row + r, k), 1), lanes)
+                        * load(weight, (at + v * lanes,), lanes),
+                    )
+                    for i, (r, v) in enumerate(tile)
+                )
+            )
 
         return block(
             *(sums.put(i, number(0.0, lanes)) for i in range(len(tile))),
             loop(depth, step),
             *(
-                store(
-                    self._result.buffer,
-                    self._result.at(product, row + r, v * lanes),
-                    sums[i],
-                    lanes,
-                )
+                self._result.store((matrix, row + r, v * lanes), sums[i], lanes)
                 for i, (r, v) in enumerate(tile)
             ),
         )
 
-    def _finish(
-        self,
-        place: tuple[Expression, Expression, Expression],
-        square: Expression,
-        vector: Expression,
-        n_vectors: int,
-    ) -> Statement:
-        """A^T m A of one square and one panel, with the epilogue."""
-        n_ragged = 0
-        if isinstance(vector, int) and (vector + n_vectors) * self._lanes > self._n_channels:
-            n_ragged = self._n_channels % self._lanes
-        n_whole = n_vectors - bool(n_ragged)
+    def _finish(self, place: Place, square: Expression, panel: Expression) -> Statement:
+        """A^T m A of a square and one panel, with the epilogue."""
+        n_whole, n_ragged = divmod(self._n_channels, self._lanes)
 
-        def whole(v: Expression) -> Statement:
-            return self._finish_vector(place, square, (vector, v), self._lanes)
+        def vector(v: Expression) -> Statement:
+            index = self._panels.start(panel) + v
+            side, size = self._filtering.side, self._filtering.size
 
-        return block(
-            loop(n_whole, whole) if n_whole else None,
-            self._finish_vector(place, square, (vector, n_whole), n_ragged) if n_ragged else None,
-        )
+            def store_rows(n_channels: int) -> Statement:
+                return block(*(self._finish_row(place, r, index, n_channels) for r in range(size)))
 
-    def _finish_vector(
-        self,
-        place: tuple[Expression, Expression, Expression],
-        square: Expression,
-        vector: tuple[Expression, Expression],
-        n_channels: int,
-    ) -> Statement:
-        image, i, j = place
-        filtering, lanes, result = self._filtering, self._lanes, self._result
-        size, side = filtering.size, filtering.side
-        half = self._arguments.registers.area("half", side * side, lanes)
-        outputs = self._arguments.registers.area("outputs", size, lanes)
-        first, v = vector
-        channel = (first + v) * lanes
-        n_across = size
-        if isinstance(j, int):
-            n_across = min(size, self._columns.n_out - j * size)
-
-        def column_of(k: int) -> Statement:
-            return self._from_products(
-                lambda r: load(
-                    result.buffer, result.at(r * side + k, square, v * lanes), lanes
-                ),
-                lambda r, value: half.put(r * side + k, value),
-                size,
+            ragged = store_rows(n_ragged) if n_ragged else None
+            return block(
+                *(self._finish_column(square, k, v) for k in range(side)),
+                _where(index < n_whole if n_ragged else None, store_rows(self._lanes), ragged),
             )
 
-        def row_of(r: int) -> Statement:
-            start = self._arguments.start(channel, lanes)
-            stored = self._arguments.output.write(
-                [[outputs[c] + start] for c in range(n_across)],
+        return loop(self._panels.size(panel), vector)
+
+    def _finish_column(self, square: Expression, k: int, v: Expression) -> Statement:
+        side, half, lanes = self._filtering.side, self._half, self._lanes
+        return self._transforms.from_products(
+            lambda r: self._result.load((r * side + k, square, v * lanes), lanes),
+            lambda r, value: half.put(r * side + k, value),
+            self._filtering.size,
+        )
+
+    def _finish_row(self, place: Place, r: int, vector: Expression, n_channels: int) -> Statement:
+        image, i, j = place
+        arguments, lanes, half = self._arguments, self._lanes, self._half
+        size, side = self._filtering.size, self._filtering.side
+        outputs = arguments.registers.area("outputs", size, lanes)
+        n_pixels = size
+        if isinstance(j, int):
+            n_pixels = min(size, self._columns.n_out - j * size)
+        start = arguments.start(vector * lanes, lanes)
+        made = block(
+            self._transforms.from_products(
+                lambda k: half[r * side + k],
+                lambda c, value: outputs.put(c, value + start),
+                n_pixels,
+            ),
+            arguments.output.write(
+                [[outputs[c]] for c in range(n_pixels)],
                 lambda c: (image, i * size + r, j * size + c),
-                channel,
+                vector * lanes,
                 lanes,
                 n_channels,
-            )
-            found = block(
-                self._from_products(lambda k: half[r * side + k], outputs.put, n_across), stored
-            )
-            is_ragged = r >= self._rows.n_out % size > 0
-            return _where(i * size + r < self._rows.n_out if is_ragged else None, found)
-
-        return block(*map(column_of, range(side)), *map(row_of, range(size)))
-
-    def _into_products(self, read: Read, put: Write) -> Statement:
-        """B^T = H Q along one axis."""
-        filtering = self._filtering
-        names = self._arguments.registers.area("names", filtering.side, self._lanes)
-        inner = [_combine(row, read, self._lanes) for row in filtering.image]
-        named = block(*(names.put(k, value) for k, value in enumerate(inner)))
-        return block(named, *self._pairs_apart(names, put))
-
-    def _from_products(self, read: Read, put: Write, n_outputs: int) -> Statement:
-        """A^T = R H along one axis."""
-        filtering = self._filtering
-        named = self._arguments.registers.area("named", 2 * filtering.side, self._lanes)
-        summed = self._arguments.registers.area("summed", filtering.side, self._lanes)
-        return block(
-            *(named.put(k, read(k)) for k in range(filtering.side)),
-            *self._pairs_apart(named, summed.put),
-            *(
-                put(k, _combine(row, summed.__getitem__, self._lanes))
-                for k, row in enumerate(filtering.result[:n_outputs])
             ),
         )
-
-    def _pairs_apart(self, names: Registers, put: Write) -> list[Statement]:
-        """H: the sum and the difference of each pair."""
-        last = self._filtering.side - 1
-        found = [put(0, names[0])]
-        for k in self._filtering.pairs():
-            found += [put(k, names[k] + names[k + 1]), put(k + 1, names[k] - names[k + 1])]
-        return [*found, put(last, names[last])]
+        is_ragged = r >= self._rows.n_out % size > 0
+        return _where(i * size + r < self._rows.n_out if is_ragged else None, made)
 
 
-def _combine(factors: Sequence[float], read: Read, lanes: int) -> Expression:
-    """The sum of vectors times numbers; where `read` gives None there are zeros."""
-    total = None
-    for index, factor in enumerate(factors):
-        value = read(index) if factor else None
-        if value is None:
-            continue
-        term = value if factor == 1 else value * number(float(factor), lanes)
-        total = term if total is None else total + term
-    return number(0.0, lanes) if total is None else total
+def _odd(n_numbers: int, lanes: int) -> int:
+    """At least so many, in an odd number of vectors: powers of two apart share sets of a cache."""
+    return (-(-n_numbers // lanes) | 1) * lanes
 
 
-def _is_inside(axis: Axis, size: int, i: Expression, tap: int) -> Expression | None:
+def _is_on_image(axis: Axis, size: int, i: Expression, tap: int) -> Expression | None:
     """Whether a row of a square lies on the image; None where it always does."""
-    first = axis.first(i * size) + tap
+    pixel = axis.first(i * size) + tap
+    last = (axis.n_out - 1) // size
     conditions = []
     if axis.first(0) + tap < 0:
-        conditions.append(first >= 0)
-    if axis.first((-(-axis.n_out // size) - 1) * size) + tap >= axis.n_in:
-        conditions.append(first < axis.n_in)
+        conditions.append(pixel >= 0)
+    if axis.first(last * size) + tap >= axis.n_in:
+        conditions.append(pixel < axis.n_in)
     return tirx.all(*conditions) if conditions else None
 
 
 def _where(
     condition: Expression | None, then: Statement, otherwise: Statement | None = None
 ) -> Statement:
+    """One of two statements, or the first where nothing is asked."""
     return then if condition is None else tirx.IfThenElse(condition, then, otherwise)

@@ -16,6 +16,7 @@ from profiler.kernels.arguments import Arguments, name_arguments
 from profiler.kernels.filtering import Transforms
 from profiler.kernels.tir import (
     Buffer,
+    Cuts,
     Expression,
     Statement,
     block,
@@ -23,16 +24,16 @@ from profiler.kernels.tir import (
     loop,
     number,
     over,
-    spread,
     store,
+    where,
 )
 from profiler.kernels.window import Axis, horizontal, vertical
 from profiler.minimal_filtering import FILTERINGS
 from profiler.operator import Operator
 from profiler.schedules.schedule import Schedule
-from profiler.schedules.tiles import Run, even_runs
+from profiler.schedules.tiles import even_runs
 
-#: Image, row and column of a square.
+#: Three indices: image, row and column of a square, or matrix, row and column of its numbers.
 Place = tuple[Expression, Expression, Expression]
 
 
@@ -40,41 +41,6 @@ def write(operator: Operator, schedule: Schedule) -> Any:
     """out[b, i, j, o] = epilogue(sum over ky, kx, k of x[b, ...] weight[ky, kx, k, o])."""
     arguments = name_arguments(operator, schedule)
     return arguments.function(_Convolution(operator, schedule, arguments).nest())
-
-
-@dataclass(frozen=True, slots=True)
-class _Cuts:
-    """Parts of a length, larger ones first, as a loop over their numbers sees them.
-
-    A loop over each run would need the code of its body twice.
-    """
-
-    runs: tuple[Run, ...]
-
-    @property
-    def count(self) -> int:
-        """How many parts."""
-        return sum(run.count for run in self.runs)
-
-    def start(self, index: Expression) -> Expression:
-        """The first number of a part."""
-        larger, last = self.runs[0], self.runs[-1]
-        more = tirx.min(index, larger.count) if len(self.runs) > 1 else 0
-        return index * last.size + more
-
-    def size(self, index: Expression) -> Expression:
-        """How many numbers a part has."""
-        if len(self.runs) == 1:
-            return self.runs[0].size
-        return tirx.Select(self._is_larger(index), self.runs[0].size, self.runs[1].size)
-
-    def by_size(self, index: Expression, body: Callable[[int], Statement]) -> Statement:
-        """Code for each of the sizes, of which the part's own runs."""
-        codes = [body(run.size) for run in self.runs]
-        return codes[0] if len(codes) == 1 else _where(self._is_larger(index), *codes)
-
-    def _is_larger(self, index: Expression) -> Expression:
-        return index < self.runs[0].count
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +79,10 @@ class _Convolution:
         self._n_channels = operator.out_channels
         self._lanes = schedule["lanes"]
         self._most_rows = schedule["rows"]
-        self._panels = _Cuts(even_runs(-(-self._n_channels // self._lanes), schedule["vectors"]))
+        self._panels = Cuts(even_runs(-(-self._n_channels // self._lanes), schedule["vectors"]))
         size, side = self._filtering.size, self._filtering.side
         self._n_across = -(-self._columns.n_out // size)
-        self._blocks = _Cuts(even_runs(-(-self._rows.n_out // size), schedule["tile_rows"]))
+        self._blocks = Cuts(even_runs(-(-self._rows.n_out // size), schedule["tile_rows"]))
         self._image, self._result = self._stacks(schedule)
         self._transforms = Transforms(self._filtering, arguments.registers, self._lanes)
         self._half = arguments.registers.area("half", side * side, self._lanes)
@@ -218,7 +184,7 @@ class _Convolution:
                 return None
             return load(self._arguments["x"], (image, top + r, left + c, channel), self._lanes)
 
-        return _where(
+        return where(
             _is_on_image(self._rows, size, i, r),
             self._transforms.into_products(pixel, lambda k, value: half.put(r * side + k, value)),
             block(*(half.put(r * side + k, number(0.0, self._lanes)) for k in range(side))),
@@ -246,30 +212,22 @@ class _Convolution:
     ) -> Statement:
         n_rows, n_vectors = size
         lanes, depth, weight = self._lanes, self._depth, self._arguments["weight"]
-        sums = self._arguments.sums(lanes)
-        tile = [(r, v) for r in range(n_rows) for v in range(n_vectors)]
+        tile = self._arguments.tile(n_rows, n_vectors, lanes)
         start = self._panels.start(panel) * (self._filtering.n_products * depth * lanes)
 
         def step(k: Expression) -> Statement:
             at = start + (matrix * depth + k) * (n_vectors * lanes)
-            return block(
-                *(
-                    sums.put(
-                        i,
-                        sums[i]
-                        + spread(self._image.load((matrix, row + r, k), 1), lanes)
-                        * load(weight, (at + v * lanes,), lanes),
-                    )
-                    for i, (r, v) in enumerate(tile)
-                )
+            return tile.add_products(
+                range(n_rows), lambda r: self._image.load((matrix, row + r, k), 1), weight, at
             )
 
         return block(
-            *(sums.put(i, number(0.0, lanes)) for i in range(len(tile))),
+            tile.start(lambda _: number(0.0, lanes)),
             loop(depth, step),
             *(
-                self._result.store((matrix, row + r, v * lanes), sums[i], lanes)
-                for i, (r, v) in enumerate(tile)
+                self._result.store((matrix, row + r, v * lanes), value, lanes)
+                for r, values in enumerate(tile.values())
+                for v, value in enumerate(values)
             ),
         )
 
@@ -287,7 +245,7 @@ class _Convolution:
             ragged = store_rows(n_ragged) if n_ragged else None
             return block(
                 *(self._finish_column(square, k, v) for k in range(side)),
-                _where(index < n_whole if n_ragged else None, store_rows(self._lanes), ragged),
+                where(index < n_whole if n_ragged else None, store_rows(self._lanes), ragged),
             )
 
         return loop(self._panels.size(panel), vector)
@@ -324,7 +282,7 @@ class _Convolution:
             ),
         )
         is_ragged = r >= self._rows.n_out % size > 0
-        return _where(i * size + r < self._rows.n_out if is_ragged else None, made)
+        return where(i * size + r < self._rows.n_out if is_ragged else None, made)
 
 
 def _odd(n_numbers: int, lanes: int) -> int:
@@ -342,10 +300,3 @@ def _is_on_image(axis: Axis, size: int, i: Expression, tap: int) -> Expression |
     if axis.first(last * size) + tap >= axis.n_in:
         conditions.append(pixel < axis.n_in)
     return tirx.all(*conditions) if conditions else None
-
-
-def _where(
-    condition: Expression | None, then: Statement, otherwise: Statement | None = None
-) -> Statement:
-    """One of two statements, or the first where nothing is asked."""
-    return then if condition is None else tirx.IfThenElse(condition, then, otherwise)

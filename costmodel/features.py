@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiler.generic import LoopTraits
+from profiler.minimal_filtering import FILTERINGS
 from profiler.operator import ACTIVATIONS, Operator
+from profiler.schedules import winograd
 from profiler.schedules.schedule import Schedule
 from profiler.target import Target
 
@@ -33,7 +35,7 @@ _GEOMETRY: Final = (
 )  # fmt: skip
 _TILES: Final = (
     "tile_rows", "tile_channels", "loads_per_sum", "idle_sums", "is_gemm",
-    "channels_outer", "log_padded_channels", "lane_remainder",
+    "channels_outer", "log_padded_channels", "lane_remainder", "log_saved_products",
 )  # fmt: skip
 _LOOPS: Final = ("log_iterations", "log_terms", "costly_share", "strided_share", "log_blocks")
 
@@ -47,6 +49,7 @@ SMOOTH_COLUMNS: Final[tuple[str, ...]] = (
     "loads_per_sum",
     "idle_sums",
     "log_padded_channels",
+    "log_saved_products",
     "log_working_set_l1",
     "log_working_set_l2",
     "n_epilogue_steps",
@@ -85,6 +88,7 @@ FEATURE_NAMES: Final[tuple[str, ...]] = (
     "channels_outer",
     "log_padded_channels",
     "lane_remainder",
+    "log_saved_products",
     "log_working_set_l1",
     "log_working_set_l2",
     "weights_over_l1",
@@ -214,7 +218,16 @@ def _tiles(operator: Operator, target: Target, schedule: Schedule) -> dict[str, 
         "channels_outer": next((float(options[name]) for name in _ORDERS if name in options), -1.0),
         "log_padded_channels": _log2(math.ceil(width / lanes) * lanes / width),
         "lane_remainder": width % target.lanes / target.lanes,
+        "log_saved_products": _log2(_saved_products(schedule)),
     }
+
+
+def _saved_products(schedule: Schedule) -> float:
+    """Multiplications of a plain convolution for each one of this schedule."""
+    if schedule.rule != winograd.RULE:
+        return 1.0
+    filtering = FILTERINGS[schedule["size"]]
+    return 9 * filtering.size**2 / filtering.n_products
 
 
 def _loops(operator: Operator) -> dict[str, float]:

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from profiler.minimal_filtering import FILTERINGS
 from profiler.operator import Operator, Shape
+from profiler.schedules import winograd
 from profiler.schedules.schedule import Schedule
 from profiler.schedules.tiles import even_runs
 
@@ -45,7 +47,7 @@ def argument_shapes(operator: Operator, schedule: Schedule) -> tuple[Shape, ...]
     weights = operator.weight_shapes
     if operator.kind in {"conv2d", "dense"}:
         n_padded = operator.groups * _vectors(operator, schedule) * schedule["lanes"]
-        weights = ((_depth(operator) * n_padded,), *[(n_padded,)] * (len(weights) - 1))
+        weights = ((_depth(operator, schedule) * n_padded,), *[(n_padded,)] * (len(weights) - 1))
     return (*inputs, *weights, output)
 
 
@@ -54,9 +56,12 @@ def _vectors(operator: Operator, schedule: Schedule) -> int:
     return -(-operator.out_channels // operator.groups // schedule["lanes"])
 
 
-def _depth(operator: Operator) -> int:
-    """Terms of each sum."""
-    return math.prod(operator.kernel) * operator.input_shape[3] // operator.groups
+def _depth(operator: Operator, schedule: Schedule) -> int:
+    """Weights of each output channel."""
+    taps = math.prod(operator.kernel)
+    if schedule.rule == winograd.RULE:
+        taps = FILTERINGS[schedule["size"]].n_products
+    return taps * operator.input_shape[3] // operator.groups
 
 
 def pack_weights(
@@ -67,7 +72,8 @@ def pack_weights(
     Output channels that are mixed from input channels are cut, group by group, into panels of
     `schedule["vectors"]` vectors or one less (`even_runs`); a panel holds its channels' weights
     term by term, in the order in which the kernel reads them. Zeros fill the last vector of a
-    group.
+    group. Those of minimal filtering are transformed first, in float64; the panel then holds one
+    matrix after the other.
 
     Raises:
         ValueError: a weight's shape is not the operator's.
@@ -80,6 +86,9 @@ def pack_weights(
             np.asarray(array, kind.dtype, order="C")
             for array, kind in zip(weights, operator.weight_types, strict=True)
         )
+    if schedule.rule == winograd.RULE:
+        filtering = FILTERINGS[schedule["size"]]
+        weights = (filtering.transform_kernels(weights[0]), *weights[1:])
     lanes, groups = schedule["lanes"], operator.groups
     n_vectors = _vectors(operator, schedule)
     width = operator.out_channels // groups

@@ -104,6 +104,48 @@ def over_channels(
     )
 
 
+def where(
+    condition: Expression | None, then: Statement, otherwise: Statement | None = None
+) -> Statement:
+    """One of two statements, or the first where nothing is asked."""
+    return then if condition is None else tirx.IfThenElse(condition, then, otherwise)
+
+
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """Parts of a length, larger ones first, as a loop over their numbers sees them.
+
+    A loop over each run would need the code of its body twice.
+    """
+
+    runs: tuple[Run, ...]
+
+    @property
+    def count(self) -> int:
+        """How many parts."""
+        return sum(run.count for run in self.runs)
+
+    def start(self, index: Expression) -> Expression:
+        """The first number of a part."""
+        larger, last = self.runs[0], self.runs[-1]
+        more = tirx.min(index, larger.count) if len(self.runs) > 1 else 0
+        return index * last.size + more
+
+    def size(self, index: Expression) -> Expression:
+        """How many numbers a part has."""
+        if len(self.runs) == 1:
+            return self.runs[0].size
+        return tirx.Select(self._is_larger(index), self.runs[0].size, self.runs[1].size)
+
+    def by_size(self, index: Expression, body: Callable[[int], Statement]) -> Statement:
+        """Code for each of the sizes, of which the part's own runs."""
+        codes = [body(run.size) for run in self.runs]
+        return codes[0] if len(codes) == 1 else where(self._is_larger(index), *codes)
+
+    def _is_larger(self, index: Expression) -> Expression:
+        return index < self.runs[0].count
+
+
 class RegisterFile:
     """A kernel's vectors that live in registers: all their indices are constants.
 

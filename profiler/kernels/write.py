@@ -9,19 +9,21 @@ import tvm
 from tvm import s_tir
 
 from profiler.fast_math import with_fast_math
-from profiler.kernels import channelwise, conv, elementwise, gemm
+from profiler.kernels import channelwise, conv, elementwise, gemm, winograd
 from profiler.operator import Operator
 from profiler.schedules import conv as conv_rules
 from profiler.schedules import elementwise as elementwise_rules
 from profiler.schedules import gemm as gemm_rules
 from profiler.schedules import generic
 from profiler.schedules import window as window_rules
+from profiler.schedules import winograd as winograd_rules
 from profiler.schedules.schedule import Schedule
 from profiler.target import Target
 
 _WRITERS: Final[Mapping[str, Callable[[Operator, Schedule], Any]]] = {
     gemm_rules.RULE: gemm.write,
     conv_rules.RULE: conv.write,
+    winograd_rules.RULE: winograd.write,
     window_rules.RULE: channelwise.write,
     elementwise_rules.MEAN_RULE: elementwise.write_mean,
     elementwise_rules.ONCE_RULE: elementwise.write_once,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from profiler.layout import is_pointwise
 from profiler.operator import Operator
-from profiler.schedules import conv, elementwise, gemm, generic, window
+from profiler.schedules import conv, elementwise, gemm, generic, window, winograd
 from profiler.schedules.schedule import Schedule
 from profiler.target import Target
 
@@ -24,7 +24,7 @@ def candidates(operator: Operator, target: Target) -> tuple[Schedule, ...]:
     if is_pointwise(operator):
         return gemm.candidates(operator, target)
     if operator.kind == "conv2d":
-        return conv.candidates(operator, target)
+        return (*conv.candidates(operator, target), *winograd.candidates(operator, target))
     if operator.kind in {"depthwise_conv2d", "avg_pool2d", "max_pool2d"}:
         return window.candidates(operator, target)
     if operator.kind == "global_avg_pool2d":

@@ -76,6 +76,21 @@ def test_every_group_pads_its_own_channels():
     assert whole["log_padded_channels"] == pytest.approx(math.log2(72 / 68))
 
 
+@pytest.mark.parametrize(("size", "saved"), [(2, 36 / 16), (4, 144 / 36)])
+def test_minimal_filtering_counts_the_products_that_it_saves(size: int, saved: float):
+    value = values_of(
+        conv(28, 32, 64, 3), "winograd", size=size, tile_rows=2, rows=6, vectors=4, lanes=8
+    )
+    assert value["log_saved_products"] == pytest.approx(math.log2(saved))
+    assert value["tile_rows"] == 6
+    assert value["tile_channels"] == 32
+    assert value["loads_per_sum"] == pytest.approx(10 / 24)
+    assert value["channels_outer"] == -1  # it has one order
+    assert value["log_flops"] == pytest.approx(math.log2(2 * 28 * 28 * 32 * 64 * 9))
+    direct = values_of(conv(28, 32, 64, 3), "conv", pixels=4, vectors=2, lanes=8, panels_outer=0)
+    assert direct["log_saved_products"] == 0
+
+
 def test_the_order_of_loops_is_one_column_by_either_of_its_names():
     window = depthwise(14, 24, 3, 1, "relu")
     for order in (0, 1):
@@ -122,6 +137,7 @@ def test_generic_operators_are_told_apart_by_their_loops_alone():
     for name in ("loads_per_sum", "idle_sums", "is_gemm", "channels_outer"):
         assert value[name] == 0
     assert value["log_padded_channels"] == value["lane_remainder"] == 0
+    assert value["log_saved_products"] == 0
     assert value["log_in_channels"] == value["log_kernel_area"] == value["dilation"] == 0
     own = compute_features(conv(28, 32, 64), TARGET, choose_schedule(conv(28, 32, 64)))
     for name in ("log_iterations", "log_terms", "costly_share", "strided_share", "log_blocks"):

@@ -24,8 +24,8 @@ from .networks import NETWORKS
 Request = tuple[Operator, Schedule]
 #: All that decides a kernel's code: kernels of other sources must not come from a kept cache.
 SOURCES = (
-    "compile.py", "elf.py", "fast_math.py", "kernels/*.py", "layout.py", "operator.py",
-    "schedules/*.py",
+    "compile.py", "elf.py", "fast_math.py", "kernels/*.py", "layout.py", "minimal_filtering.py",
+    "operator.py", "schedules/*.py",
 )  # fmt: skip
 
 

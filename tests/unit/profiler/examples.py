@@ -61,6 +61,23 @@ def operators(
     )
 
 
+@st.composite
+def square_convolutions(draw: st.DrawFn) -> Operator:
+    """Convolutions of 3x3 windows with enough channels for minimal filtering."""
+    channels, out_channels = draw(st.tuples(st.integers(16, 40), st.integers(16, 80)))
+    padding = draw(st.tuples(*[st.integers(0, 2)] * 4))
+    height, width = (
+        draw(st.integers(max(1, 3 - padding[i] - padding[i + 2]), 20)) for i in range(2)
+    )
+    epilogue = (
+        *(("bias",) if draw(st.booleans()) else ()),
+        *(("add",) if draw(st.booleans()) else ()),
+        *((draw(st.sampled_from(ACTIVATIONS)),) if draw(st.booleans()) else ()),
+    )
+    shape = (draw(st.integers(1, 2)), height, width, channels)
+    return Operator("conv2d", shape, out_channels, (3, 3), padding=padding, epilogue=epilogue)
+
+
 def inputs_of(operator: Operator, rng: np.random.Generator) -> list[Array]:
     """Inputs in the order of `operator.input_shapes`.
 

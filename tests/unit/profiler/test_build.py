@@ -145,6 +145,7 @@ def test_what_a_changed_writer_makes_is_compiled_anew(
         ("schedules/tiles.py", True),
         ("fast_math.py", True),
         ("layout.py", True),
+        ("minimal_filtering.py", True),
         ("store.py", False),
     ],
 )

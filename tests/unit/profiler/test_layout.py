@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from profiler.layout import argument_shapes, is_pointwise, pack_weights
+from profiler.minimal_filtering import FILTERINGS
 from profiler.operator import Operator
 from profiler.schedules.schedule import Schedule
 
@@ -153,6 +154,23 @@ def test_groups_are_packed_one_after_the_other(
         own = slice(9 * group, 9 * group + 9)
         check_panels(panels_of_group, terms[:, own], lanes, panels, n_padded)
     np.testing.assert_array_equal(padded, [*bias[:9], *zeros, *bias[9:], *zeros])
+
+
+@pytest.mark.parametrize(("size", "n_products"), [(2, 16), (4, 36)])
+def test_minimal_filtering_packs_panels_of_transformed_kernels(size: int, n_products: int) -> None:
+    conv = Operator("conv2d", (1, 8, 9, 5), 12, (3, 3), padding=(1, 1, 1, 1), epilogue=("bias",))
+    weight, bias = weights_of(conv, RNG)
+    schedule = Schedule("winograd", (("size", size), ("vectors", 2), ("lanes", 4)))
+    packed, padded = pack_weights(conv, schedule, [weight, bias])
+    g = FILTERINGS[size].kernel
+    transformed = np.array(
+        [g @ weight[:, :, k, o].astype(np.float64) @ g.T for k, o in np.ndindex(5, 12)]
+    ).reshape(5, 12, n_products)
+    terms = np.array([transformed[k, :, p] for p, k in np.ndindex(n_products, 5)])
+    check_panels(packed, terms.astype(np.float32), 4, (2, 1), 12)
+    np.testing.assert_array_equal(padded, bias)
+    shapes = argument_shapes(conv, schedule)
+    assert shapes[1:] == ((n_products * 5 * 12,), (12,), (1, 8, 9, 12))
 
 
 def test_depthwise_weights_stay_as_they_are() -> None:

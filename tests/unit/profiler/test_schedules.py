@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,14 @@ from profiler.target import Target
 from tests.unit.searchspace.network_interpreter import run_operator
 
 from .conftest import Link, Linked
-from .examples import Array, inputs_of, operators, relative_error, weights_of
+from .examples import (
+    Array,
+    inputs_of,
+    operators,
+    relative_error,
+    square_convolutions,
+    weights_of,
+)
 
 BIAS = ("bias",)
 ALL_STEPS = ("bias", "add", "hard_swish")
@@ -34,6 +42,8 @@ CONV_7X7 = Operator(
 DEPTHWISE_7X7 = Operator(
     "depthwise_conv2d", (1, 7, 7, 17), 17, (3, 3), padding=(1, 1, 1, 1), epilogue=BIAS
 )
+CONV_13X13 = replace(CONV_7X7, input_shape=(1, 13, 13, 33), out_channels=40)
+WINOGRAD_28X28 = replace(CONV_7X7, input_shape=(1, 28, 28, 32), out_channels=64)
 MAX_POOL = Operator("max_pool2d", (1, 7, 7, 24), 24, (3, 3), (2, 2), (1, 1, 1, 1))
 #: Shapes that divide badly, each for a reason.
 AWKWARD = (
@@ -66,6 +76,14 @@ AWKWARD = (
     replace(CONV_7X7, padding=(4, 5, 4, 3)),
     replace(CONV_7X7, input_shape=(1, 8, 40, 5), kernel=(3, 9), padding=(1, 4, 1, 4)),
     replace(CONV_7X7, input_shape=(1, 3, 30, 5), kernel=(2, 11), padding=(0, 5, 1, 5)),
+    # Minimal filtering: squares that end within the image, on its border and beyond, in several
+    # blocks; windows of padding alone; images smaller than a square; half a vector at the end.
+    replace(CONV_13X13, input_shape=(2, 13, 13, 33), epilogue=ALL_STEPS),
+    replace(CONV_13X13, padding=(0, 2, 1, 0), epilogue=("bias", "add", "gelu")),
+    replace(CONV_13X13, input_shape=(1, 55, 55, 16), out_channels=20),
+    replace(CONV_13X13, input_shape=(1, 56, 56, 128), out_channels=32, epilogue=()),
+    replace(CONV_13X13, input_shape=(1, 3, 1, 16), padding=(2, 2, 2, 2), epilogue=("add",)),
+    replace(CONV_13X13, input_shape=(1, 8, 8, 17), out_channels=1000, padding=(0, 0, 0, 0)),
     # Groups: of whole vectors, ragged ones, one input channel each.
     replace(CONV_7X7, input_shape=(1, 7, 7, 32), out_channels=64, groups=2, epilogue=ALL_STEPS),
     replace(CONV_7X7, input_shape=(2, 5, 6, 21), out_channels=33, groups=3, stride=(2, 1)),
@@ -129,6 +147,15 @@ AWKWARD = (
 )
 #: Passes over memory, to see a function at 100,000 points.
 N_POINTS = (1, 50, 50, 40)
+#: Long sums, whose errors are the largest, in both sizes of squares.
+DEEP = Operator("conv2d", (1, 14, 14, 512), 64, (3, 3), padding=(1, 1, 1, 1))
+DEEP_SCHEDULES = tuple(
+    Schedule(
+        "winograd",
+        (("size", size), ("tile_rows", 4), ("rows", 7), ("vectors", 2), ("lanes", 4)),
+    )
+    for size in (2, 4)
+)
 SIGMOID, SWISH = (Operator("add", N_POINTS, 40, epilogue=(f,)) for f in ("sigmoid", "swish"))
 
 
@@ -144,6 +171,13 @@ def drawn_operators() -> tuple[Operator, ...]:
             drawn.append(operator)
 
         draw()
+
+    @settings(max_examples=10, derandomize=True, database=None, phases=[Phase.generate])
+    @given(square_convolutions())
+    def draw_square(operator: Operator) -> None:
+        drawn.append(operator)
+
+    draw_square()
     return tuple(dict.fromkeys(drawn))
 
 
@@ -155,7 +189,8 @@ def linked(link_kernels: Link, host_target: Target) -> Linked:
         for schedule in candidates(operator, host_target)
     ]
     exact = [(operator, default_schedule(operator, host_target)) for operator in (SIGMOID, SWISH)]
-    return link_kernels([*wanted, *exact])
+    deep = [(DEEP, schedule) for schedule in DEEP_SCHEDULES]
+    return link_kernels([*wanted, *exact, *deep])
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +241,7 @@ def test_every_switch_of_every_rule_was_tried_both_ways(host_target: Target) -> 
     for operator in (*AWKWARD, *drawn_operators()):
         for schedule in candidates(operator, host_target):
             for name, value in schedule.parameters:
-                if name not in {"rows", "pixels", "vectors", "lanes"}:
+                if name not in {"rows", "pixels", "vectors", "lanes", "size", "tile_rows"}:
                     tried.setdefault((schedule.rule, name), set()).add(value)
     assert {rule for rule, _ in tried} == {"gemm", "conv", "window"}
     assert {switch: values for switch, values in tried.items() if values != {0, 1}} == {}
@@ -226,6 +261,22 @@ def test_the_exponential_is_exact_to_3e_7_from_minus_87_to_87(
     wide = x.astype(np.float64)
     expected = np.where(factor, wide, 1.0) / (1.0 + np.exp(-wide))
     assert np.max(np.abs(got / expected - 1.0)) < 3e-7
+
+
+@pytest.mark.parametrize(("size", "most"), [(2, 1e-6), (4, 5e-6)])
+def test_minimal_filtering_errs_by_a_millionth_of_the_largest_output(
+    size: int, most: float, linked: Linked, runner: RunnerSession
+) -> None:
+    rng = np.random.default_rng(5)
+    x, weight = rng.normal(size=DEEP.input_shape), rng.normal(size=DEEP.weight_shapes[0])
+    x, weight = x.astype(np.float32), weight.astype(np.float32)
+    wide = np.pad(x[0].astype(np.float64), ((1, 1), (1, 1), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(wide, (3, 3), (0, 1))
+    expected = np.einsum("ijkyx,yxko->ijo", windows, weight, optimize=True)
+    schedule = next(s for s in DEEP_SCHEDULES if s["size"] == size)
+    got = run(runner, linked.kernel(DEEP, schedule), [x], [weight])[0]
+    error = np.max(np.abs(got - expected)) / np.max(np.abs(expected))
+    assert most / 10 < error < most  # far less would be float64
 
 
 TARGETS = (
@@ -258,6 +309,7 @@ RAGGED = (
     Operator("conv2d", (1, 13, 13, 64), 1000),
     Operator("conv2d", (1, 13, 197, 8), 1000, (3, 3), padding=(1, 1, 1, 1)),
     Operator("conv2d", (1, 28, 28, 68), 68, groups=2),
+    Operator("conv2d", (1, 13, 197, 40), 40, (3, 3), padding=(1, 1, 1, 1)),
     Operator("conv2d", (1, 7, 169, 340), 340, (3, 3), padding=(1, 1, 1, 1), groups=10),
 )
 
@@ -265,6 +317,8 @@ RAGGED = (
 def length_of_tiles(operator: Operator, schedule: Schedule) -> int:
     """Numbers of a row, or rows, that `rows` or `pixels` cut."""
     n, height, width, _ = operator.output_shape
+    if schedule.rule == "winograd":
+        return schedule["tile_rows"] * -(-width // schedule["size"])
     return n * height * width if schedule.rule == "gemm" else width
 
 
@@ -290,7 +344,9 @@ def test_candidates_are_a_few_and_each_once() -> None:
         assert 1 <= len(found) <= 16
         assert len(set(found)) == len(found)
         assert default_schedule(operator, target) == found[0]
-        assert len({rule_and_names(schedule) for schedule in found}) == 1
+        kinds = {rule_and_names(schedule) for schedule in found}
+        assert len({kind for kind in kinds if kind[0] != "winograd"}) == 1
+        assert found[0].rule != "winograd"
 
 
 @pytest.mark.parametrize(
@@ -301,7 +357,10 @@ def test_candidates_are_a_few_and_each_once() -> None:
             Operator("conv2d", (1, 9, 9, 8), 16),
             ("gemm", "rows", "vectors", "lanes", "panels_outer"),
         ),
-        (CONV_7X7, ("conv", "pixels", "vectors", "lanes", "panels_outer")),
+        (
+            replace(CONV_7X7, stride=(2, 2)),
+            ("conv", "pixels", "vectors", "lanes", "panels_outer"),
+        ),
         (DEPTHWISE_7X7, ("window", "pixels", "vectors", "lanes", "channels_outer")),
         (MAX_POOL, ("window", "pixels", "vectors", "lanes", "channels_outer")),
         (Operator("global_avg_pool2d", (1, 7, 7, 64), 64), ("mean", "vectors", "lanes")),
@@ -341,6 +400,45 @@ def test_a_tile_is_tried_in_two_orders_where_their_code_is_two() -> None:
     assert seen == set(product(n_tried, (1, 2)))
 
 
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.cpu)
+def test_minimal_filtering_is_tried_where_it_computes_the_operator_and_can_win(
+    target: Target,
+) -> None:
+    def sizes(**changes: Any) -> list[int]:
+        operator = replace(WINOGRAD_28X28, **changes)
+        found = [s for s in candidates(operator, target) if s.rule == "winograd"]
+        names = ("winograd", "size", "tile_rows", "rows", "vectors", "lanes")
+        assert {rule_and_names(schedule) for schedule in found} <= {names}
+        return sorted({schedule["size"] for schedule in found})
+
+    assert sizes() == [4]
+    assert sizes(padding=(0, 2, 1, 0)) == [4]
+    for few in ((1, 14, 14, 32), (1, 7, 7, 512)):
+        assert sizes(input_shape=few) == [2, 4]
+    for changes in (
+        {"input_shape": (1, 28, 28, 8)},
+        {"out_channels": 8},
+        {"kernel": (3, 5)},
+        {"stride": (1, 2)},
+        {"dilation": (2, 1)},
+        {"groups": 2},
+        {"padding": (1, 3, 1, 1)},
+        {"kind": "depthwise_conv2d", "out_channels": 32},
+    ):
+        assert sizes(**changes) == []
+
+
+def test_blocks_are_small_where_the_weights_stay_in_the_cache_beside_them() -> None:
+    target = TARGETS[2]
+    for out_channels, is_small in ((16, True), (192, False)):
+        operator = replace(WINOGRAD_28X28, input_shape=(1, 56, 56, 64), out_channels=out_channels)
+        first, second, *_ = (s for s in candidates(operator, target) if s.rule == "winograd")
+        assert (first["tile_rows"] < second["tile_rows"]) == is_small
+        for schedule in (first, second):
+            n_squares = schedule["tile_rows"] * 14
+            assert n_squares == 14 or 4 * 36 * n_squares * 64 <= target.l2_bytes / 2
+
+
 def test_vectors_are_as_wide_as_registers_unless_channels_fill_no_register() -> None:
     for operator, target in product((*divisible_operators(), *RAGGED), TARGETS):
         n_channels = operator.out_channels // operator.groups
@@ -356,7 +454,7 @@ def test_vectors_are_as_wide_as_registers_unless_channels_fill_no_register() -> 
 def test_a_tiles_sums_fit_the_registers_with_what_they_are_made_of() -> None:
     for operator, target in product((*divisible_operators(), *RAGGED), TARGETS):
         for schedule in candidates(operator, target):
-            if schedule.rule in {"gemm", "conv"}:
+            if schedule.rule in {"gemm", "conv", "winograd"}:
                 # Each step reads the weights of all vectors and one number in all lanes.
                 others = schedule["vectors"] + 1
             elif schedule.rule == "window":
@@ -375,7 +473,11 @@ def test_no_tile_is_larger_than_what_it_tiles_and_none_leaves_a_small_rest() -> 
                 size = tile.get("rows", tile.get("pixels", 1))
                 assert is_even(size, length_of_tiles(operator, schedule)), schedule.text
             width = operator.out_channels // operator.groups
-            if schedule.rule in {"gemm", "conv"}:  # these pad, the others have narrow vectors
+            if schedule.rule in {
+                "gemm",
+                "conv",
+                "winograd",
+            }:  # these pad, the others have narrow vectors
                 assert is_even(schedule["vectors"], -(-width // schedule["lanes"])), schedule.text
 
 

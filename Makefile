@@ -45,11 +45,19 @@ ZOO := magika==1.0.3 nudenet==3.4.2 rapidocr-onnxruntime==1.4.4 silero-vad==6.2.
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .zoo $(ZOO)
 	@touch $@
 
-bench: $(VENV)/dev.stamp .zoo/stamp
+# What TVM's MetaSchedule imports beside TVM.
+METASCHEDULE := cloudpickle==3.1.2 psutil==7.2.2 xgboost-cpu==3.2.0
+
+.metaschedule/stamp: Makefile | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .metaschedule $(METASCHEDULE)
+	@touch $@
+
+bench: $(VENV)/dev.stamp .zoo/stamp .metaschedule/stamp
 	$(BIN)/python benchmarks/evaluate.py
 	$(BIN)/python benchmarks/limits.py
 	PYTHONPATH=. $(BIN)/python benchmarks/models.py
 	PYTHONPATH=. $(BIN)/python benchmarks/kernels.py
+	PYTHONPATH=. $(BIN)/python benchmarks/operators.py
 
 clean:
-	rm -rf $(VENV) .zoo .test-cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .zoo .metaschedule .test-cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from page import device_line
+
 Row = dict[str, Any]
 
 _HEAD = """# Networks that were tried
 
 Made by `python benchmarks/models.py`; raw figures in `benchmarks/results/{file}`.
-{device}, {date}, one thread.
+{device}, one thread.
 
 - **calls**: kernels of the program. **import**: seconds from the file or module to operators, in a
   fresh process, the import of the compiler included.
@@ -33,9 +35,7 @@ def write_table(source: Path, target: Path) -> None:
     """Write the page for one file of raw figures."""
     document = json.loads(source.read_text())
     rows: list[Row] = document["figures"]
-    board = document["board"]
-    device = f"{board['n_cores']}-core {board['cpu_model']} virtual machine"
-    text = _HEAD.format(file=source.name, device=device, date=document["made_at"][:10])
+    text = _HEAD.format(file=source.name, device=device_line(document))
     columns = {
         "network": lambda r: r["name"],
         "source": lambda r: r["source"],

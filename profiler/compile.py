@@ -26,19 +26,23 @@ def compile_kernel(
         target: What code is generated for.
         loops: The text of a generic operator's loops.
     """
-    function = write_kernel(operator, schedule, target, loops).with_attr(
-        "global_symbol", CANONICAL_NAME
-    )
+    function = write_kernel(operator, schedule, target, loops)
     is_generic = loops is not None
-    built = tvm.compile(
-        tvm.IRModule({CANONICAL_NAME: function}),
-        target=tvm_target(
+    return compile_function(
+        function,
+        tvm_target(
             target,
             may_reorder=is_generic,
             may_forget_nan=is_generic and "isnan" not in str(loops),
             may_vectorize=not (is_generic and " % " in str(loops)),
         ),
     )
+
+
+def compile_function(function: tvm.tirx.PrimFunc, target: tvm.target.Target) -> bytes:
+    """Compile a function under the canonical name; returns its object file."""
+    named = function.with_attr("global_symbol", CANONICAL_NAME)
+    built = tvm.compile(tvm.IRModule({CANONICAL_NAME: named}), target=target)
     # In memory: a full disk must not look like an operator that does not compile.
     with os.fdopen(os.memfd_create(CANONICAL_NAME), "rb") as file:
         built.mod.write_to_file(f"/proc/self/fd/{file.fileno()}", "o")

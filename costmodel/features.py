@@ -205,7 +205,8 @@ def _tiles(operator: Operator, target: Target, schedule: Schedule) -> dict[str, 
     if operator.body is not None:
         return dict.fromkeys(_TILES, 0.0) | {
             "tile_rows": float(options.get("rows", 0)),
-            "tile_channels": float(options.get("vectors", 0) * target.lanes),
+            "tile_channels": float(options.get("vectors", 0) * lanes),
+            "is_gemm": float(schedule.rule == "matmul"),
         }
     width = operator.out_channels // operator.groups
     n_sums = rows * vectors

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from devices.device import DTYPE_BYTES
 
@@ -18,7 +18,8 @@ _KEY: Final = re.compile(
     r"generic:(?P<name>\w+):(?P<inputs>[^:]*):(?P<constants>[^:]*):(?P<outputs>[^:]+)"
     r":f(?P<flops>\d+)"
     r"(?::i(?P<iterations>\d+):t(?P<transcendentals>\d+):r(?P<terms>\d+):v(?P<along>\d+)"
-    r":b(?P<blocks>\d+))?(?::p(?P<in_place>\d+(?:\.\d+)*))?:(?P<digest>[0-9a-f]{64})"
+    r":b(?P<blocks>\d+))?(?::(?P<form>matmul|rowwise)(?P<rows>\d+)x(?P<columns>\d+))?"
+    r"(?::p(?P<in_place>\d+(?:\.\d+)*))?:(?P<digest>[0-9a-f]{64})"
 )
 
 
@@ -90,6 +91,30 @@ class LoopTraits:
 
 
 @dataclass(frozen=True, slots=True)
+class LoopForm:
+    """What loops compute, where a kernel of ours computes it, too.
+
+    Attributes:
+        rule: `matmul`, products of two matrices, or `rowwise`, sums and functions along rows.
+        n_rows: Of one product, or of all rows.
+        n_columns: Neighbours in memory that are computed alike.
+    """
+
+    rule: Literal["matmul", "rowwise"]
+    n_rows: int
+    n_columns: int
+
+    def __post_init__(self) -> None:
+        if min(self.n_rows, self.n_columns) < 1:
+            raise ValueError(f"rows and columns must be >= 1, got {self}")
+
+    @property
+    def text(self) -> str:
+        """Part of an operator's key."""
+        return f"{self.rule}{self.n_rows}x{self.n_columns}"
+
+
+@dataclass(frozen=True, slots=True)
 class GenericBody:
     """A function of tensors.
 
@@ -103,6 +128,7 @@ class GenericBody:
         traits: What its loops are like; None where they cannot be read.
         in_place: Positions of the inputs whose place in memory the only output may take: its loops
             read each of their numbers just before they write the same place, and never again.
+        form: What kernels of ours there are for it; None where the loops alone say what to do.
     """
 
     name: str
@@ -113,6 +139,7 @@ class GenericBody:
     digest: str
     traits: LoopTraits | None = None
     in_place: tuple[int, ...] = ()
+    form: LoopForm | None = None
 
     def __post_init__(self) -> None:
         if not self.outputs:
@@ -126,7 +153,7 @@ class GenericBody:
         types = (
             ",".join(t.text for t in group) for group in (self.inputs, self.constants, self.outputs)
         )
-        traits = "" if self.traits is None else f":{self.traits.text}"
+        traits = "".join(f":{each.text}" for each in (self.traits, self.form) if each is not None)
         places = f":p{'.'.join(map(str, self.in_place))}" if self.in_place else ""
         return (
             f"generic:{self.name}:{':'.join(types)}:f{self.n_flops}{traits}{places}:{self.digest}"
@@ -147,7 +174,13 @@ def parse_generic(key: str) -> GenericBody | None:
         match["digest"],
         None if match["iterations"] is None else _parse_traits(match),
         tuple(int(part) for part in (match["in_place"] or "").split(".") if part),
+        None if match["form"] is None else _parse_form(match),
     )
+
+
+def _parse_form(match: re.Match[str]) -> LoopForm:
+    rule: Literal["matmul", "rowwise"] = "matmul" if match["form"] == "matmul" else "rowwise"
+    return LoopForm(rule, int(match["rows"]), int(match["columns"]))
 
 
 def _parse_traits(match: re.Match[str]) -> LoopTraits:

@@ -52,7 +52,9 @@ def write_catalogue(names: Sequence[str] | None = None) -> str:
         *map(describe_kind, OWN_KINDS),
         "",
         f"Every other function of tensors is of kind `{KINDS[-1]}`: loops that TVM writes and "
-        "fuses, laid out by rule `generic`, timed and predicted like the others.",
+        "fuses, timed and predicted like the others. Rule `matmul` computes products of two "
+        "tensors, `rowwise` sums, maxima and functions along the last axis (softmax, layer norm, "
+        "chains of arithmetic), and `generic` lays out whatever loops there are.",
         "",
         f"## ONNX operators, opset {onnx.defs.onnx_opset_version()}",
         "",

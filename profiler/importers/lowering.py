@@ -15,7 +15,12 @@ from profiler.importers.parts import split_products
 from profiler.importers.relax_emit import Emitter
 from profiler.importers.relax_lower import lower_graph
 from profiler.importers.relax_read import read_relax
-from profiler.importers.simplify import absorb_channels_before, absorb_padding, simplify_powers
+from profiler.importers.simplify import (
+    absorb_channels_before,
+    absorb_padding,
+    name_activations,
+    simplify_powers,
+)
 from profiler.importers.transposed import decompose_transposed
 
 
@@ -43,6 +48,7 @@ def lower_relax(
     simplify_powers(graph)
     absorb_padding(graph)
     split_products(graph)
+    name_activations(graph)
     absorb_channels_before(graph)
     decompose_transposed(graph)
     hoist_factors(graph)

@@ -7,6 +7,7 @@ elsewhere: element-wise operations, reductions and the like take tensors as they
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -126,7 +127,7 @@ class Emitter:
         if node.op == "call_tir":
             return self._loops(node, tensors)
         if origin is None:
-            return getattr(relax.op, node.op)(*tensors)
+            return attrgetter(node.op)(relax.op)(*tensors)
         left = iter(tensors)
         arguments = [_filled(argument, left) for argument in origin.args]
         return relax.Call(origin.op, arguments, origin.attrs)

@@ -19,6 +19,7 @@ from profiler.importers.imported import ImportedModel
 from profiler.importers.in_place import find_in_place
 from profiler.importers.loop_traits import read_traits
 from profiler.importers.relax_writers import PACKED
+from profiler.kernels.form import find_form
 from profiler.network import Call, Network
 from profiler.operator import generic_operator
 
@@ -190,7 +191,7 @@ class _Reader:
         body = GenericBody(
             short or "loops", tuple(types[:n_moving]), tuple(types[n_moving:n]), tuple(types[n:]),
             _flops(plain), digest, read_traits(plain),
-            find_in_place(plain, n_moving, len(types) - n),
+            find_in_place(plain, n_moving, len(types) - n), find_form(plain),
         )  # fmt: skip
         return body, order
 

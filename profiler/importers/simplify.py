@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiler.importers.graph import Graph, Node, Value, constant
+from profiler.importers.known import find_activation
 
 Array = NDArray[Any]
 _CONVOLUTIONS: Final = frozenset({"nn.conv1d", "nn.conv2d"})
@@ -38,6 +39,24 @@ def simplify_powers(graph: Graph) -> None:
         else:
             nodes.append(node)
     graph.nodes = nodes
+
+
+#: Activations that models spell out, and the operation that is each of them.
+_NAMED: Final = {"gelu": "nn.gelu", "swish": "nn.silu"}
+
+
+def name_activations(graph: Graph) -> None:
+    """Write activations that are spelt out as one operation each, whose factors stay its own."""
+    readers, outputs = graph.readers(), set(graph.outputs)
+    for value in [*graph.inputs, *(v for node in graph.nodes for v in node.outputs)]:
+        found = find_activation(value, readers, outputs)
+        if found is None or found[0] not in _NAMED or len(found[1]) == 1:
+            continue
+        name, (*inner, last) = found
+        position = graph.nodes.index(last)
+        graph.nodes[position] = Node(_NAMED[name], [value], last.outputs)
+        graph.nodes = [node for node in graph.nodes if node not in inner]
+        readers = graph.readers()
 
 
 def absorb_padding(graph: Graph) -> None:

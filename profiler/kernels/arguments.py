@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from tvm import tirx
 
 from profiler.kernels.epilogue import Output
-from profiler.kernels.panels import Tile
+from profiler.kernels.panels import MOST_SUMS, Tile
 from profiler.kernels.tir import (
     Buffer,
     Expression,
@@ -23,9 +22,6 @@ from profiler.kernels.tir import (
 from profiler.layout import argument_shapes
 from profiler.operator import Operator
 from profiler.schedules.schedule import Schedule
-
-#: No tile has more sums than a processor has registers.
-_MOST_SUMS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +43,7 @@ class Arguments:
 
     def tile(self, n_rows: int, n_vectors: int, lanes: int) -> Tile:
         """A tile of sums; tiles follow each other and share their registers."""
-        return Tile(self.registers.area("sums", _MOST_SUMS, lanes), n_rows, n_vectors)
+        return Tile(self.registers.area("sums", MOST_SUMS, lanes), n_rows, n_vectors)
 
     def start(self, channel: Expression, lanes: int) -> Expression:
         """What a vector of sums starts with: the bias, or zeros."""

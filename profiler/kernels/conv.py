@@ -7,7 +7,7 @@ from typing import Any
 
 from profiler.kernels.arguments import Arguments, name_arguments
 from profiler.kernels.panels import Panel, Panels
-from profiler.kernels.tir import Expression, Statement, block, loop
+from profiler.kernels.tir import Expression, Statement, block, load, loop
 from profiler.kernels.window import Windows, horizontal, over_windows, vertical
 from profiler.operator import Operator
 from profiler.schedules.schedule import Schedule
@@ -57,11 +57,11 @@ class _Convolution:
 
         def add(ky: Expression, kx: Expression, k: Expression, pixels: Sequence[int]) -> Statement:
             term = (ky * self._columns.kernel + kx) * self._depth + k
+            at = first_weight + term * (panel.n_vectors * lanes)
             return tile.add_products(
                 pixels,
                 lambda pixel: x[(*windows.under(pixel, ky, kx), first_input + k)],
-                weight,
-                first_weight + term * (panel.n_vectors * lanes),
+                lambda v: load(weight, (at + v * lanes,), lanes),
             )
 
         first_bias = (panel.group * self._panels.n_vectors + panel.first) * lanes

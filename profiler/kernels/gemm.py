@@ -7,7 +7,7 @@ from typing import Any
 
 from profiler.kernels.arguments import Arguments, name_arguments
 from profiler.kernels.panels import Panel, Panels
-from profiler.kernels.tir import Expression, Statement, block, loop, over
+from profiler.kernels.tir import Expression, Statement, block, load, loop, over
 from profiler.operator import Operator
 from profiler.schedules.schedule import Schedule
 from profiler.schedules.tiles import even_runs
@@ -47,7 +47,11 @@ class _Product:
 
         def step(k: Expression) -> Statement:
             at = first_weight + k * (panel.n_vectors * lanes)
-            return tile.add_products(range(n_rows), lambda r: x[row + r, k], weight, at)
+            return tile.add_products(
+                range(n_rows),
+                lambda r: x[row + r, k],
+                lambda v: load(weight, (at + v * lanes,), lanes),
+            )
 
         return block(
             tile.start(lambda v: arguments.start((panel.first + v) * lanes, lanes)),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from profiler.kernels.tir import (
-    Buffer,
     Expression,
     Registers,
     Statement,
     block,
-    load,
     loop,
     number,
     over,
@@ -20,6 +19,9 @@ from profiler.kernels.tir import (
 from profiler.operator import Operator
 from profiler.schedules.schedule import Schedule
 from profiler.schedules.tiles import even_runs, last_apart
+
+#: No tile has more sums than a processor has registers.
+MOST_SUMS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,26 +60,19 @@ class Tile:
         self,
         rows: Sequence[int],
         factor: Callable[[int], Expression],
-        weights: Buffer,
-        at: Expression,
+        vector: Callable[[int], Expression],
     ) -> Statement:
         """Add a term to the sums of some rows.
 
         Args:
             rows: Those that have such a term.
-            factor: The number of a row that all weights of the term are multiplied with.
-            weights: Packed in panels.
-            at: The first weight of the term.
+            factor: The number of a row that all vectors of the term are multiplied with.
+            vector: What it is multiplied with, for each vector of the tile.
         """
         lanes = self.registers.lanes
         return block(
             *(
-                self.put(
-                    row,
-                    v,
-                    self[row, v]
-                    + spread(factor(row), lanes) * load(weights, (at + v * lanes,), lanes),
-                )
+                self.put(row, v, self[row, v] + spread(factor(row), lanes) * vector(v))
                 for row in rows
                 for v in range(self.n_vectors)
             )

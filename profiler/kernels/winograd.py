@@ -218,7 +218,9 @@ class _Convolution:
         def step(k: Expression) -> Statement:
             at = start + (matrix * depth + k) * (n_vectors * lanes)
             return tile.add_products(
-                range(n_rows), lambda r: self._image.load((matrix, row + r, k), 1), weight, at
+                range(n_rows),
+                lambda r: self._image.load((matrix, row + r, k), 1),
+                lambda v: load(weight, (at + v * lanes,), lanes),
             )
 
         return block(

@@ -9,17 +9,23 @@ import tvm
 from tvm import s_tir
 
 from profiler.fast_math import with_fast_math
-from profiler.kernels import channelwise, conv, elementwise, gemm, winograd
+from profiler.kernels import channelwise, conv, elementwise, gemm, matmul, rowwise, winograd
 from profiler.operator import Operator
 from profiler.schedules import conv as conv_rules
 from profiler.schedules import elementwise as elementwise_rules
 from profiler.schedules import gemm as gemm_rules
 from profiler.schedules import generic
+from profiler.schedules import matmul as matmul_rules
+from profiler.schedules import rowwise as rowwise_rules
 from profiler.schedules import window as window_rules
 from profiler.schedules import winograd as winograd_rules
 from profiler.schedules.schedule import Schedule
 from profiler.target import Target
 
+_OF_LOOPS: Final[Mapping[str, Callable[[Any, Schedule], Any]]] = {
+    matmul_rules.RULE: matmul.write,
+    rowwise_rules.RULE: rowwise.write,
+}
 _WRITERS: Final[Mapping[str, Callable[[Operator, Schedule], Any]]] = {
     gemm_rules.RULE: gemm.write,
     conv_rules.RULE: conv.write,
@@ -45,12 +51,19 @@ def write_kernel(
         ValueError: no rule of that name.
     """
     if loops is not None:
-        sch = s_tir.Schedule(tvm.script.from_source(loops))
-        generic.apply(schedule, sch, target)
-        return with_fast_math(sch.mod["main"])
+        return _write_loops(tvm.script.from_source(loops), schedule, target)
     write = _WRITERS.get(schedule.rule)
     if write is None:
         raise ValueError(
             f"schedule rule must be one that this version knows, got {schedule.rule!r}"
         )
     return write(operator, schedule)
+
+
+def _write_loops(source: tvm.tirx.PrimFunc, schedule: Schedule, target: Target) -> Any:
+    write = _OF_LOOPS.get(schedule.rule)
+    if write is not None:
+        return write(source, schedule)
+    sch = s_tir.Schedule(source)
+    generic.apply(schedule, sch, target)
+    return with_fast_math(sch.mod["main"])

@@ -24,10 +24,15 @@ _VECTORS, _ROWS = 4, 6
 _LEAST_LANES = 4
 
 
-def generic_candidates(operator: Operator, target: Target) -> tuple[Schedule, ...]:
-    """Whole vectors along memory with several rows of sums in registers, fewer of them, or none."""
+def candidates(operator: Operator, target: Target) -> tuple[Schedule, ...]:
+    """Whole vectors along memory with several rows of sums in registers, fewer of them, or none.
+
+    Behind kernels of ours the first alone is left: what it is best at, they are hardly slower.
+    """
     del target  # vectors fit whatever it has
     whole = Schedule(RULE, (("rows", _ROWS), ("vectors", _VECTORS)))
+    if operator.body is not None and operator.body.form is not None:
+        return (whole,)
     plain = Schedule(RULE, (("rows", 0), ("vectors", 0)))
     traits = None if operator.body is None else operator.body.traits
     if traits is not None and traits.n_terms == 1:  # without sums the registers stay empty

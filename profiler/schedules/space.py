@@ -6,9 +6,19 @@ and name its rule in both `space.py` and `kernels/write.py`.
 
 from __future__ import annotations
 
+from profiler.generic import LoopForm
 from profiler.layout import is_pointwise
 from profiler.operator import Operator
-from profiler.schedules import conv, elementwise, gemm, generic, window, winograd
+from profiler.schedules import (
+    conv,
+    elementwise,
+    gemm,
+    generic,
+    matmul,
+    rowwise,
+    window,
+    winograd,
+)
 from profiler.schedules.schedule import Schedule
 from profiler.target import Target
 
@@ -20,7 +30,7 @@ VERSION = 7
 def candidates(operator: Operator, target: Target) -> tuple[Schedule, ...]:
     """Schedules worth trying for an operator, the most promising first; never empty."""
     if operator.body is not None:
-        return generic.generic_candidates(operator, target)
+        return (*_of_form(operator.body.form, target), *generic.candidates(operator, target))
     if is_pointwise(operator):
         return gemm.candidates(operator, target)
     if operator.kind == "conv2d":
@@ -35,3 +45,11 @@ def candidates(operator: Operator, target: Target) -> tuple[Schedule, ...]:
 def default_schedule(operator: Operator, target: Target) -> Schedule:
     """The schedule that is used where nothing has been measured."""
     return candidates(operator, target)[0]
+
+
+def _of_form(form: LoopForm | None, target: Target) -> tuple[Schedule, ...]:
+    if form is None:
+        return ()
+    if form.rule == matmul.RULE:
+        return matmul.candidates(form, target)
+    return rowwise.candidates(form, target)

@@ -123,6 +123,11 @@ def fitting_lanes(n_channels: int, lanes: int) -> int:
     return min(lanes, max(_LEAST_LANES, 1 << (n_channels - 1).bit_length()))
 
 
+def whole_lanes(length: int, lanes: int) -> int:
+    """Lanes of the widest vectors of which a length holds at least one."""
+    return min(lanes, 1 << (length.bit_length() - 1))
+
+
 def vector_split(tile: int, lanes: int) -> tuple[int, int]:
     """Split a tile into (vectors, lanes): whole ones, or of the largest power of two that fits."""
     fitting = min(tile & -tile, lanes)  # its lowest bit is the largest power of two that divides it

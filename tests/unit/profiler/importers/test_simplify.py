@@ -11,7 +11,12 @@ from torch.nn import functional
 
 from profiler.generic import TensorType
 from profiler.importers.graph import Graph, Node, Value, constant
-from profiler.importers.simplify import absorb_channels_before, absorb_padding, simplify_powers
+from profiler.importers.simplify import (
+    absorb_channels_before,
+    absorb_padding,
+    name_activations,
+    simplify_powers,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -152,3 +157,34 @@ def test_powers_become_products_and_roots() -> None:
         simplify_powers(graph)
         assert [node.op for node in graph.nodes] == ops
         np.testing.assert_allclose(_run(graph, x), x**exponent, rtol=1e-5)
+
+
+def _spelt_gelu(half: float) -> Graph:
+    """x half (1 + erf(x / sqrt 2)), the factor last, and a product behind it."""
+    kind = TensorType((3, 8))
+    x, scaled, bell, one_more, whole, halved = (Value(kind) for _ in range(6))
+    number = [constant(np.asarray(each, np.float32)) for each in (0.5**0.5, 1.0, half)]
+    out = Value(kind)
+    nodes = [
+        Node("multiply", [x, number[0]], [scaled]),
+        Node("erf", [scaled], [bell]),
+        Node("add", [bell, number[1]], [one_more]),
+        Node("multiply", [x, one_more], [whole]),
+        Node("multiply", [whole, number[2]], [halved]),
+        Node("matmul", [halved, constant(np.eye(8, dtype=np.float32))], [out]),
+    ]
+    return Graph(nodes, [x], [out])
+
+
+def test_a_gelu_that_is_spelt_out_is_one_operation() -> None:
+    graph = _spelt_gelu(0.5)
+    name_activations(graph)
+    assert [node.op for node in graph.nodes] == ["nn.gelu", "matmul"]
+    assert graph.nodes[0].inputs == graph.inputs
+
+
+def test_what_is_no_activation_stays_spelt_out() -> None:
+    graph = _spelt_gelu(0.7)
+    name_activations(graph)
+    assert "nn.gelu" not in {node.op for node in graph.nodes}
+    assert len(graph.nodes) == 6

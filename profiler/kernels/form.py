@@ -16,13 +16,13 @@ def find_form(function: tvm.tirx.PrimFunc) -> LoopForm | None:
     """The form of a function; None where the loops themselves are all there is."""
     try:
         product = matmul.read_product(function)
-        matmul.write(function, _SMALL_TILE)
+        matmul.write_product(product, _SMALL_TILE)
         return LoopForm(matmul_rules.RULE, product.n_rows, product.n_columns)
     except OtherFormError:
         pass
     try:
         rows = rowwise.read_rows(function)
-        rowwise.write(function, _ONE_VECTOR)
+        rowwise.write_rows(rows, _ONE_VECTOR)
         return LoopForm(rowwise_rules.RULE, rows.n_rows, rows.n_columns)
     except OtherFormError:
         return None

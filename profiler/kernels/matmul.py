@@ -11,7 +11,7 @@ from tvm import tirx
 
 from profiler.kernels.lanes import Index, Place, Reader, Views
 from profiler.kernels.panels import MOST_SUMS, Tile
-from profiler.kernels.steps import OtherFormError, Step, aligned, has_calls, read_steps
+from profiler.kernels.steps import OtherFormError, Step, aligned, n_calls, read_steps
 from profiler.kernels.tir import (
     Expression,
     RegisterFile,
@@ -65,7 +65,7 @@ def read_product(source: tvm.tirx.PrimFunc) -> Product:
     views = Views(source.params)
     product, *rest = steps = aligned(read_steps(source))
     last = steps[-1]
-    if len(rest) > 1 or any(step.combine or has_calls(step.value) for step in rest):
+    if len(rest) > 1 or any(step.combine or n_calls(step.value) for step in rest):
         raise OtherFormError("more than a product and cheap arithmetic")
     if product.combine != "add" or set(product.places) != set(last.places):
         raise OtherFormError("no sum for each number of the output")
@@ -108,7 +108,12 @@ def _arrange(views: Views, product: Step, last: Step, left: Any, right: Any) -> 
 
 def write(source: tvm.tirx.PrimFunc, schedule: Schedule) -> Any:
     """A product as a kernel of ours."""
-    return _Writer(read_product(source), schedule).function()
+    return write_product(read_product(source), schedule)
+
+
+def write_product(form: Product, schedule: Schedule) -> Any:
+    """The kernel of a product that was read."""
+    return _Writer(form, schedule).function()
 
 
 class _Writer:

@@ -12,7 +12,7 @@ import tvm_ffi
 from tvm import tirx
 
 from profiler.kernels.lanes import Index, Reader, Views
-from profiler.kernels.steps import OtherFormError, Step, aligned, loads_in, read_steps
+from profiler.kernels.steps import OtherFormError, Step, aligned, loads_in, n_calls, read_steps
 from profiler.kernels.tir import (
     MOST_NAMES,
     Buffer,
@@ -36,6 +36,8 @@ from profiler.schedules.tiles import even_runs, pieces
 LEAST_COLUMNS: Final = 8
 _MOST_KEPT: Final = 24
 _MOST_STEPS: Final = 12
+#: Functions in one step; the longest, erf, names 13 values.
+_MOST_CALLS: Final = 2
 _COMBINE: Final[Mapping[str, Callable[[Expression, Expression], Expression]]] = {
     "add": lambda a, b: a + b,
     "max": tirx.max,
@@ -81,8 +83,8 @@ def read_rows(source: tvm.tirx.PrimFunc) -> Rows:
         OtherFormError: it is something else.
     """
     views, steps = Views(source.params), read_steps(source)
-    if not 0 < len(steps) <= _MOST_STEPS:
-        raise OtherFormError("a long chain of steps")
+    if len(steps) > _MOST_STEPS or any(n_calls(step.value) > _MOST_CALLS for step in steps):
+        raise OtherFormError("a long chain")
     reason = OtherFormError("no neighbours in memory")
     for column, n_columns in _columns(steps):
         try:
@@ -157,7 +159,16 @@ def _find_spilled(passes: Sequence[Sequence[Step]], column: Any) -> Buffer | Non
 
 def write(source: tvm.tirx.PrimFunc, schedule: Schedule) -> Any:
     """A function of rows as a kernel of ours."""
-    return _Writer(read_rows(source), schedule).function()
+    return write_rows(read_rows(source), schedule)
+
+
+def write_rows(form: Rows, schedule: Schedule) -> Any:
+    """The kernel of a function of rows that was read.
+
+    Raises:
+        OtherFormError: what it computes cannot be written as vectors.
+    """
+    return _Writer(form, schedule).function()
 
 
 class _Writer:

@@ -81,6 +81,8 @@ def read_steps(function: tvm.tirx.PrimFunc) -> tuple[Step, ...]:
         steps = [step for block in blocks_of(sch) for step in _read(sch, block)]
     except (RuntimeError, TypeError, AttributeError) as error:
         raise OtherFormError(str(error)) from error
+    if not steps:
+        raise OtherFormError("nothing is stored")
     return tuple(_drawn_in(steps, list(function.params)))
 
 
@@ -152,7 +154,7 @@ def _may_be_drawn(step: Step, later: Sequence[Step], parameters: Sequence[Any]) 
     readers = [each for each in later for _ in each.loads_of(step.target)]
     if any(reader.n_passes > step.n_passes for reader in readers):
         return False
-    return len(readers) == 1 or not has_calls(step.value)
+    return len(readers) == 1 or not n_calls(step.value)
 
 
 def _with_loads(step: Step, inside: Mapping[Any, Step]) -> Step:
@@ -257,9 +259,9 @@ def loads_in(expression: Expression) -> list[Any]:
     return [node for node in nodes_of(expression) if isinstance(node, tvm.ir.TensorLoad)]
 
 
-def has_calls(expression: Expression) -> bool:
-    """Whether an expression holds an exponential or the like."""
-    return any(isinstance(node, tvm.ir.Call) for node in nodes_of(expression))
+def n_calls(expression: Expression) -> int:
+    """How many exponentials or the like an expression holds."""
+    return sum(isinstance(node, tvm.ir.Call) for node in nodes_of(expression))
 
 
 def substitute(expression: Expression, values: Mapping[Any, Expression]) -> Expression:

@@ -20,7 +20,7 @@ Buffer = Any
 Index = Sequence[Any]
 
 #: Values of one expression that are named.
-MOST_NAMES: Final = 24
+MOST_NAMES: Final = 32
 _FILE_FLOATS: Final = 4096
 
 

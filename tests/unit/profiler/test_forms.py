@@ -186,7 +186,25 @@ def down(rows: int, columns: int) -> Loops:
     return Loops(((rows, columns),), lambda x: topi.max(x, 0), lambda x: x.max(0), None)
 
 
-ROWWISE = (softmax, layer_norm, fused_layer_norm, gelu, mean, largest, powers)
+def two_functions(rows: int, columns: int) -> Loops:
+    """As many named values as a step may have."""
+
+    def compute(x, y):  # type: ignore[no-untyped-def]
+        return te.compute(x.shape, lambda i, j: te.erf(x[i, j]) * te.erf(y[i, j]), "both")
+
+    return Loops(((rows, columns),) * 2, compute, lambda x, y: erf(x) * erf(y), "rowwise")
+
+
+def three_functions() -> Loops:
+    def compute(x):  # type: ignore[no-untyped-def]
+        return te.compute(
+            x.shape, lambda i, j: te.erf(x[i, j]) + te.exp(x[i, j]) * te.tanh(x[i, j]), "three"
+        )
+
+    return Loops(((3, 16),), compute, lambda x: erf(x) + np.exp(x) * np.tanh(x), None)
+
+
+ROWWISE = (softmax, layer_norm, fused_layer_norm, gelu, mean, largest, powers, two_functions)
 PRODUCTS = (scores, weighted, beside)
 
 
@@ -290,7 +308,9 @@ def test_a_maximum_of_exponentials_overflows_nowhere(bench: Bench) -> None:
             np.testing.assert_allclose(made, _softmax(x), 1e-6, 1e-6)
 
 
-@pytest.mark.parametrize("loops", [transposed(9, 12), down(9, 12), softmax(4, 5), beside(9, 1, 8)])
+@pytest.mark.parametrize(
+    "loops", [transposed(9, 12), down(9, 12), softmax(4, 5), beside(9, 1, 8), three_functions()]
+)
 def test_other_loops_have_no_form(loops: Loops) -> None:
     assert find_form(loops.function()) is None
 

@@ -11,7 +11,7 @@ from tvm import sym, tirx
 
 from profiler.fast_math import FUNCTIONS, Name
 from profiler.kernels.steps import OtherFormError
-from profiler.kernels.tir import Buffer, Expression, load, number, spread
+from profiler.kernels.tir import Buffer, Expression, Statement, load, loop, number, spread
 from profiler.schedules.generic import nodes_of
 
 _BINARY: Final = (
@@ -134,6 +134,18 @@ class Reader:
         self.places: dict[Any, Expression] = {}
         self.moving: dict[Any, Callable[[Expression, int], Expression]] = {}
         self.standing: dict[Any, Expression] = {}
+
+    def over(self, variables: Mapping[Any, int], body: Callable[[], Statement]) -> Statement:
+        """Loops over some variables, the last one inside, around a body that reads `places`."""
+        if not variables:
+            return body()
+        (variable, extent), *inner = variables.items()
+
+        def inside(place: Expression) -> Statement:
+            self.places[variable] = place
+            return self.over(dict(inner), body)
+
+        return loop(extent, inside)
 
     def vector(self, value: Expression, first: Expression, lanes: int, name: Name) -> Expression:
         """An expression for so many columns.

@@ -131,19 +131,8 @@ class _Writer:
 
     def function(self) -> Any:
         """The kernel."""
-        body = self._nest(list(self._form.outer.items()))
+        body = self._reader.over(self._form.outer, self._matrix)
         return function(self._form.views.buffers, block(self._registers.declare(), body))
-
-    def _nest(self, rest: list[tuple[Any, int]]) -> Statement:
-        if not rest:
-            return self._matrix()
-        (variable, extent), *inner = rest
-
-        def body(place: Expression) -> Statement:
-            self._reader.places[variable] = place
-            return self._nest(inner)
-
-        return loop(extent, body)
 
     def _matrix(self) -> Statement:
         if self._columns_outer:

@@ -24,7 +24,6 @@ from profiler.kernels.tir import (
     block,
     function,
     load,
-    loop,
     number,
     over,
     store,
@@ -183,19 +182,11 @@ class _Writer:
 
     def function(self) -> Any:
         """The kernel."""
-        body = self._nest(list(self._form.rows.items()))
+        body = self._reader.over(self._form.rows, self._row)
         return function(self._form.views.buffers, block(self._registers.declare(), body))
 
-    def _nest(self, rest: list[tuple[Any, int]]) -> Statement:
-        if not rest:
-            return block(*(self._pass(steps) for steps in self._form.passes))
-        (variable, extent), *inner = rest
-
-        def body(place: Expression) -> Statement:
-            self._reader.places[variable] = place
-            return self._nest(inner)
-
-        return loop(extent, body)
+    def _row(self) -> Statement:
+        return block(*(self._pass(steps) for steps in self._form.passes))
 
     def _pass(self, steps: Sequence[Step]) -> Statement:
         """All steps of a pass: what a row has one of, then vectors along it, then its totals."""

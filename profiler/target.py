@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Final
 
 from devices.board import Board
+
+#: The letters of `isa` in /proc/cpuinfo with V among them. Linux of processors with a draft of it,
+#: whose instructions are others, lists s and u, too, which are no extensions.
+_RISCV_VECTORS: Final = re.compile(r"rv64[a-rtw-z]*v[a-rtw-z]*(_|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +21,9 @@ class Target:
         triple: LLVM triple, such as `x86_64-linux-gnu`.
         cpu: LLVM's name of the processor, such as `x86-64-v3`.
         features: LLVM feature switches, such as `+neon`.
-        vector_bytes: Width of a vector register in bytes.
-        n_vector_registers: Vector registers that a loop may hold.
+        vector_bytes: Width of a vector register in bytes; 4 where there are single numbers alone.
+        n_vector_registers: Vector registers that a loop may hold; floating-point registers where
+            there are no vectors.
         l1_bytes, l2_bytes: Data caches of one core, in bytes.
         threads: Threads a kernel may use.
     """
@@ -67,11 +74,18 @@ def target_of(board: Board, threads: int = 1) -> Target:
     if board.architecture == "aarch64":
         return Target("aarch64-linux-gnu", "cortex-a72", (), 16, 32, l1, l2, threads)
     if board.architecture.startswith("armv7"):
-        features = ("+neon", "+vfp4")
-        return Target("armv7l-linux-gnueabihf", "cortex-a7", features, 16, 16, l1, l2, threads)
+        # LLVM keeps from fused multiply-adds on a Cortex-A7 for their latency, which several sums
+        # hide; a product and a sum take twice the instructions, and a register more.
+        features = ("+neon", "+vfp4", "-slowfpvfmx")
+        # Of 16. Numbers of rows are put into all lanes as they are loaded, and LLVM does so for
+        # some rows ahead: of tiles that leave one register for them it spills sums.
+        return Target("armv7l-linux-gnueabihf", "cortex-a7", features, 16, 14, l1, l2, threads)
     if board.architecture == "riscv64":
-        switches = ("+m", "+a", "+f", "+d", "+c")
-        return Target("riscv64-linux-gnu", "generic-rv64", switches, 16, 32, l1, l2, threads)
+        has_vectors = any(map(_RISCV_VECTORS.match, flags))
+        switches = ("+m", "+a", "+f", "+d", "+c", *(("+v",) if has_vectors else ()))
+        # V promises 128 bits; code for those runs on wider registers, too.
+        n_bytes = 16 if has_vectors else 4
+        return Target("riscv64-linux-gnu", "generic-rv64", switches, n_bytes, 32, l1, l2, threads)
     raise ValueError(
         f"architecture must be x86_64, aarch64, armv7l or riscv64, got {board.architecture!r}"
     )

@@ -74,9 +74,9 @@ def target_of(board: Board, threads: int = 1) -> Target:
     if board.architecture == "aarch64":
         return Target("aarch64-linux-gnu", "cortex-a72", (), 16, 32, l1, l2, threads)
     if board.architecture.startswith("armv7"):
-        # LLVM keeps from fused multiply-adds on a Cortex-A7 for their latency, which several sums
-        # hide; a product and a sum take twice the instructions, and a register more.
-        features = ("+neon", "+vfp4", "-slowfpvfmx")
+        # On a Cortex-A7 LLVM keeps from fused multiply-adds, most of all where one follows another,
+        # for their latency. Several sums hide that, and two instructions take a register more.
+        features = ("+neon", "+vfp4", "-slowfpvfmx", "-vmlx-hazards")
         # Of 16. Numbers of rows are put into all lanes as they are loaded, and LLVM does so for
         # some rows ahead: of tiles that leave one register for them it spills sums.
         return Target("armv7l-linux-gnueabihf", "cortex-a7", features, 16, 14, l1, l2, threads)

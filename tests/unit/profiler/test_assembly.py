@@ -95,6 +95,23 @@ def test_no_tile_of_any_candidate_is_spilled(name: str, operator: Operator) -> N
             assert loop.on_stack() == [], schedule.text
 
 
+#: Windows that mix channels, with a border, and windows that do not, whose taps are unrolled.
+WINDOWS = (
+    Operator("conv2d", (1, 14, 14, 32), 40, (3, 3), (2, 2), (1, 1, 1, 1), epilogue=("bias",)),
+    Operator("depthwise_conv2d", (1, 14, 14, 64), 64, (3, 3), padding=(1, 1, 1, 1)),
+)
+
+
+@pytest.mark.parametrize("operator", WINDOWS, ids=lambda op: op.key)
+@pytest.mark.parametrize("name", TARGETS)
+def test_all_products_of_windows_are_fused_with_their_sums(name: str, operator: Operator) -> None:
+    called = INSTRUCTIONS[name]
+    loops = products(name, operator, default_schedule(operator, TARGETS[name]))
+    assert loops
+    for loop in loops:
+        assert loop.those(called.arithmetic) == loop.those(called.fused)
+
+
 FUNCTION = """
 kernel_compute_:
 \t{before}

@@ -25,7 +25,14 @@ from profiler.target import Target
 
 Progress = Callable[[int, int], None]
 _FEW = 24  # below this many kernels a second compiler process costs more than it saves
-_WRITERS = ("kernels/*.py", "schedules/*.py", "fast_math.py", "layout.py", "minimal_filtering.py")
+_WRITERS = (
+    "kernels/*.py",
+    "schedules/*.py",
+    "compile.py",
+    "fast_math.py",
+    "layout.py",
+    "minimal_filtering.py",
+)
 _CRASHES = frozenset({-signal.SIGSEGV, -signal.SIGABRT})  # how LLVM dies of a kernel
 
 

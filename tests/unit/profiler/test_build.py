@@ -143,6 +143,7 @@ def test_what_a_changed_writer_makes_is_compiled_anew(
         ("kernels/gemm.py", True),
         ("kernels/new.py", True),
         ("schedules/tiles.py", True),
+        ("compile.py", True),
         ("fast_math.py", True),
         ("layout.py", True),
         ("minimal_filtering.py", True),

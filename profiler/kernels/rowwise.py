@@ -32,7 +32,7 @@ from profiler.schedules.schedule import Schedule
 from profiler.schedules.tiles import even_runs, pieces
 
 #: Narrower rows are not worth a vector.
-LEAST_COLUMNS: Final = 8
+_LEAST_COLUMNS: Final = 8
 _MOST_KEPT: Final = 24
 _MOST_STEPS: Final = 12
 #: Functions in one step; the longest, erf, names 13 values.
@@ -102,7 +102,7 @@ def _columns(steps: Sequence[Step]) -> Iterator[tuple[Any, int]]:
 
 
 def _read_along(views: Views, steps: Sequence[Step], column: Any, n_columns: int) -> Rows:
-    if n_columns < LEAST_COLUMNS:
+    if n_columns < _LEAST_COLUMNS:
         raise OtherFormError("short rows")
     steps = aligned(steps, column)
     *_, last = steps

@@ -18,7 +18,7 @@ from profiler.statistics import (
     upper_bound_of_median,
     visit_median_us,
 )
-from profiler.store import Visit
+from profiler.store import Store, Visit
 
 #: Eleven sessions leave room for two disturbed ones: the upper 95 % bound of their median is the
 #: third largest, the 95 % interval reaches from the second to the tenth.
@@ -112,6 +112,28 @@ def measure_network(
         # More sessions stand closer together: what disturbs them lasts as long.
         sleep(SPACING_S * sweep.n_rounds / n_sessions * (2 if moved else 1))
     return _summarize(visits, n_sessions)
+
+
+def recall_network(item: Item, store: Store, device_id: str) -> NetworkMeasurement | None:
+    """What the last sessions of a program said, or None while it has no full set of them.
+
+    Args:
+        item: The program, as in `measure_network`; the same kernels in the same arena.
+        store: Where `measure_network` kept the sessions of purpose "measure".
+        device_id: Of the device that made them.
+    """
+    run: list[Visit] = []
+    for visit in store.visits(device_id, item.subject_kind, item.subject, {"measure"}):
+        if visit.kernel != item.kernel or visit.plan.with_timestamps:
+            continue
+        if visit.round_index == 0:
+            run = []
+        run.append(visit)
+    usable = [visit for visit in run if UNUSABLE_FLAGS.isdisjoint(visit.flags)]
+    is_whole = len(usable) >= N_SESSIONS or len(run) >= N_SESSIONS + MAX_EXTRA_SESSIONS
+    if not is_whole or any(isinstance(visit.outcome, Failure) for visit in run):
+        return None
+    return _summarize(run, N_SESSIONS)
 
 
 def choose_n_sessions(relative_deviation: float, least: int) -> int:

@@ -9,7 +9,7 @@ from latloop.workbench import Workbench
 from profiler.bench import Bench, StageProgress, quiet
 from profiler.measure import Sweep, time_once
 from profiler.runtime import Model, Prepared
-from profiler.sessions import N_SESSIONS, NetworkMeasurement, measure_network
+from profiler.sessions import N_SESSIONS, NetworkMeasurement, measure_network, recall_network
 from profiler.store import Purpose
 
 #: Visits of `measure` with timestamps between calls.
@@ -17,9 +17,19 @@ N_TIMESTAMPED = 3
 
 
 def measure(
-    workbench: Workbench, model: Model, progress: StageProgress = quiet
+    workbench: Workbench,
+    model: Model,
+    progress: StageProgress = quiet,
+    *,
+    may_recall: bool = False,
 ) -> NetworkMeasurement:
     """Measure a network on the device; operators that were not timed yet are tuned first.
+
+    Args:
+        workbench: The device.
+        model: The network.
+        progress: Called as work goes on.
+        may_recall: Whether stored sessions of the same program will do.
 
     Raises:
         TooLargeForBoardError: the network does not fit into the board's memory.
@@ -28,6 +38,11 @@ def measure(
     runtime = workbench.runtime
     runtime.tune(model.network.operators, "measure", np.random.default_rng(), progress)
     prepared = runtime.prepare([model], progress)
+    if may_recall:
+        item = prepared.bound[0].item()
+        recalled = recall_network(item, workbench.store, workbench.device_id)
+        if recalled is not None:
+            return recalled
     return measure_prepared(runtime.bench, prepared, "measure", "sessions", progress, N_TIMESTAMPED)
 
 

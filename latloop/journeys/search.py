@@ -76,12 +76,13 @@ class Found:
 
 def search(
     workbench: Workbench,
-    model: LatencyModel,
     space: SearchSpace,
     accuracy: AccuracySource,
     limits: Limits,
     seed: int,
     progress: StageProgress = quiet,
+    *,
+    may_recall: bool = False,
 ) -> Found:
     """Search, measure the best candidate, and learn from it until one is proved within the limit.
 
@@ -89,7 +90,18 @@ def search(
     whose expected latency is at most `REACH` of the limit are measured, too: what counts is what
     the device says.
 
+    Args:
+        workbench: The device.
+        space: What is searched.
+        accuracy: Of its subnets.
+        limits: What the answer must keep.
+        seed: Of an evolution.
+        progress: Called as work goes on.
+        may_recall: Whether what an earlier search measured of a subnet counts as its proof. Only
+            for a caller that measures the answer once more.
+
     Raises:
+        NoModelError: the device has no model yet.
         InfeasibleMemoryError: no subnet known fits the memory; carries the smallest.
         InfeasibleLimitError: no subnet known that fits meets the limit; carries the fastest.
     """
@@ -102,11 +114,12 @@ def search(
         device=workbench.device.name,
         on_progress=lambda state: _report(state, progress),
     )
+    model = workbench.load_model()
     proofs: list[Proof] = []
     first = search_predicted(space, model.predict_networks_us, accuracy, limit, rng, options)
     candidate = _next_candidate(first, proofs)
     while candidate is not None and len(proofs) < MAX_MEASURED:
-        proofs.append(_prove(workbench, model, space, candidate, limit, progress))
+        proofs.append(_prove(workbench, model, space, candidate, limit, progress, may_recall))
         if not proofs[-1].meets_limit:
             model = fit(workbench)  # the measurement that disappointed is part of it now
         is_proved = any(proof.meets_limit for proof in proofs)
@@ -140,10 +153,11 @@ def _prove(
     candidate: Candidate,
     limit: LatencyLimit,
     progress: StageProgress,
+    may_recall: bool,
 ) -> Proof:
     network = space.lower(candidate.genome)
     predicted = model.predict_networks_us(count_operators([network.operators]))
-    measurement = measure(workbench, Model(network), progress)
+    measurement = measure(workbench, Model(network), progress, may_recall=may_recall)
     return Proof(
         candidate=candidate,
         low_us=float(predicted.low_us[0]),

@@ -68,9 +68,10 @@ def search_and_deploy(
 ) -> Outcome:
     """Search under limits and deploy the answer.
 
-    A subnet is proved twice, by the search and as it was deployed. On a restless device one that
-    was proved near its limit may be above it a minute later; then the search goes on under a limit
-    that is as much tighter as the measurement was above it.
+    A subnet is proved twice, by the search and as it was deployed. What an earlier search measured
+    counts for the first, until a deployment shows that the device has changed. On a restless device
+    one that was proved near its limit may be above it a minute later; then the search goes on under
+    a limit that is as much tighter as the measurement was above it.
 
     Raises:
         NoModelError: the device has no model yet.
@@ -80,9 +81,9 @@ def search_and_deploy(
     outcome = None
     asked = limits
     for _ in range(MAX_DEPLOYED):
-        model = workbench.load_model()
+        may_recall = outcome is None
         try:
-            found = search(workbench, model, space, accuracy, asked, seed, progress)
+            found = search(workbench, space, accuracy, asked, seed, progress, may_recall=may_recall)
         except InfeasibleLimitError:
             if outcome is None:
                 raise

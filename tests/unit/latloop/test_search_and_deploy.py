@@ -20,6 +20,7 @@ class Bench:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, upper_us: Sequence[float]) -> None:
         self.asked_us: list[float] = []
+        self.may_recall: list[bool] = []
         self.kept: list[journey.Outcome] = []
         self._upper_us = list(upper_us)
         self.infeasible_below_us = 0.0
@@ -28,8 +29,9 @@ class Bench:
         monkeypatch.setattr(journey, "_draw_cloud", lambda *_: [])
         monkeypatch.setattr(journey, "keep_search", lambda outcome, *_: self.kept.append(outcome))
 
-    def _search(self, *arguments: Any) -> Any:
-        limits: Limits = arguments[4]
+    def _search(self, *arguments: Any, may_recall: bool) -> Any:
+        limits: Limits = arguments[3]
+        self.may_recall.append(may_recall)
         if limits.latency.limit_us < self.infeasible_below_us:
             raise InfeasibleLimitError.__new__(InfeasibleLimitError)
         self.asked_us.append(limits.latency.limit_us)
@@ -52,6 +54,7 @@ def test_what_holds_at_once_is_searched_once(monkeypatch: pytest.MonkeyPatch) ->
     bench = Bench(monkeypatch, [99.0])
     outcome = bench.run()
     assert bench.asked_us == [100.0]
+    assert bench.may_recall == [True]
     assert outcome.verdict.meets_limit
     assert outcome.n_measured == 2
 
@@ -60,6 +63,7 @@ def test_a_missed_limit_is_searched_again_as_much_tighter(monkeypatch: pytest.Mo
     bench = Bench(monkeypatch, [125.0, 97.0])
     outcome = bench.run()
     assert bench.asked_us == pytest.approx([100.0, 80.0])
+    assert bench.may_recall == [True, False]  # what was measured before was not true any more
     assert outcome.verdict.meets_limit
     assert outcome.limits == LIMITS  # what was asked for, not what was searched under
     assert outcome.n_measured == 4

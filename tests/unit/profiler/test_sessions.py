@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,9 @@ from profiler.sessions import (
     NetworkMeasurement,
     choose_n_sessions,
     measure_network,
+    recall_network,
 )
-from profiler.store import Store, Visit
+from profiler.store import Purpose, Store, Visit
 
 from .scripted import CRASH, DEVICE, QUIET, Script, ScriptedRunner, item, timing
 
@@ -46,11 +48,12 @@ def measure_with(store: Store) -> MeasureWith:
         runner: ScriptedRunner,
         n_sessions: int = 11,
         naps: list[float] | None = None,
+        purpose: Purpose = "verify",
         **options: Callable[[int, int], None],
     ) -> NetworkMeasurement:
         rng = np.random.default_rng(0)
         canary = item("canary")
-        sweep = Sweep(runner, canary, store, DEVICE.device_id, "verify", n_sessions, rng)
+        sweep = Sweep(runner, canary, store, DEVICE.device_id, purpose, n_sessions, rng)
         sleep = ([] if naps is None else naps).append
         return measure_network(NETWORK, sweep, sleep=sleep, **options)
 
@@ -229,3 +232,47 @@ def test_a_session_beside_a_canary_that_failed_is_made_again(
     flags = [visit.flags for visit in visits_in(store)]
     assert flags == [("canary_moved",) if index == 2 else () for index in range(12)]
     assert len(measured.session_us) == 11
+
+
+def test_what_was_measured_is_recalled_as_it_was_told(
+    store: Store, measure_with: MeasureWith
+) -> None:
+    assert recall_network(NETWORK, store, DEVICE.device_id) is None
+    moved = frozenset({6})
+    measured = measure_with(ScriptedRunner(script(moved)), purpose="measure")
+    timestamped = replace(NETWORK, plan=replace(SESSION_PLAN, with_timestamps=True))
+    visits = [replace(visit, plan=timestamped.plan) for visit in visits_in(store)[:3]]
+    store.append(visits)  # timed afterwards, call by call
+    assert recall_network(NETWORK, store, DEVICE.device_id) == measured
+    assert recall_network(replace(NETWORK, kernel="other"), store, DEVICE.device_id) is None
+
+
+def test_the_last_sessions_are_recalled_and_not_older_ones(
+    store: Store, measure_with: MeasureWith
+) -> None:
+    measure_with(ScriptedRunner(script()), purpose="measure")
+    slower = ScriptedRunner(lambda name, n: timing(50 if name == "canary" else 200 + n))
+    measured = measure_with(slower, purpose="measure")
+    assert recall_network(NETWORK, store, DEVICE.device_id) == measured
+    assert measured.latency_us > 200
+
+
+def test_sessions_of_a_deployment_or_half_a_set_are_not_recalled(
+    store: Store, measure_with: MeasureWith
+) -> None:
+    measure_with(ScriptedRunner(script()))
+    assert recall_network(NETWORK, store, DEVICE.device_id) is None
+    first_ten = [replace(visit, purpose="measure") for visit in visits_in(store)[:10]]
+    store.append(first_ten)
+    assert recall_network(NETWORK, store, DEVICE.device_id) is None
+
+
+def test_a_set_that_ended_with_a_failure_is_not_recalled(
+    store: Store, measure_with: MeasureWith
+) -> None:
+    def answer(name: str, n: int) -> Timing | Failure:
+        return timing(50) if name == "canary" else CRASH if n == 12 else timing(100)
+
+    with pytest.raises(NetworkFailedError):
+        measure_with(ScriptedRunner(answer), n_sessions=20, purpose="measure")
+    assert recall_network(NETWORK, store, DEVICE.device_id) is None

@@ -66,6 +66,14 @@ class DoneFile:
         return self._found[name]
 
 
+def own_runtime(workbench: Workbench, store: Store, artifacts: ArtifactStore) -> OwnRuntime:
+    """The workbench's runtime, with results and builds elsewhere."""
+    runtime = workbench.runtime
+    assert isinstance(runtime, OwnRuntime)
+    bench = replace(workbench.bench, store=store, artifacts=artifacts)
+    return replace(runtime, bench=bench)
+
+
 @contextmanager
 def fresh_runtime(workbench: Workbench, folder: Path) -> Iterator[OwnRuntime]:
     """A runtime that knows no operator but `WARM`, and shares what the linker made."""
@@ -75,7 +83,7 @@ def fresh_runtime(workbench: Workbench, folder: Path) -> Iterator[OwnRuntime]:
     with Store.open(home.store) as store:
         store.register_device(workbench.fingerprint)
         artifacts = ArtifactStore(home.artifacts)
-        runtime = OwnRuntime(replace(workbench.bench, store=store, artifacts=artifacts))
+        runtime = own_runtime(workbench, store, artifacts)
         _seconds_to_run(runtime, Model(alone(WARM)))
         yield runtime
 
@@ -158,7 +166,7 @@ def time_eight(case: Case, folder: Path, theirs: Found, workbench: Workbench) ->
     home = Home(folder)
     with Store.open(home.store) as store:
         artifacts = ArtifactStore(home.artifacts)
-        runtime = OwnRuntime(replace(workbench.bench, store=store, artifacts=artifacts))
+        runtime = own_runtime(workbench, store, artifacts)
         own, _ = own_contender(runtime, case.operator)
     return time_case(case, own, {"their_us": their}, workbench)
 
@@ -188,7 +196,7 @@ def tune_network(workbench: Workbench, bar: StageProgress) -> dict[str, object]:
     with fresh_runtime(workbench, workbench.home.folder / "operators" / "network") as runtime:
         model = as_model(resolve_model(str(path), runtime.bench.artifacts.folder))
         tune_s = _seconds_to_run(runtime, model, bar)
-        cached_s = _seconds_to_run(OwnRuntime(runtime.bench), model)
+        cached_s = _seconds_to_run(runtime, model)
     return {
         "name": NETWORK.name,
         "n_operators": len(set(model.network.operators)),

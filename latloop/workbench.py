@@ -10,6 +10,7 @@ from pathlib import Path
 from costmodel.errors import ModelFolderError
 from costmodel.latency import LatencyModel
 from costmodel.persist import load_model
+from costmodel.ranking import learn_ranking
 from devices.board import Fingerprint
 from devices.inventory import HostDevice, open_device, read_inventory
 from latloop.home import Home
@@ -19,6 +20,7 @@ from profiler.runtime import Runtime
 from profiler.runtimes.open import open_runtime, runtime_versions
 from profiler.store import Store
 from profiler.target import target_of
+from profiler.tunings import TuningPolicy
 
 
 class NoModelError(RuntimeError):
@@ -82,8 +84,18 @@ def open_workbench(
     device_name: str,
     store_url: str | None = None,
     devices_file: Path | None = None,
+    *,
+    is_exhaustive: bool = False,
 ) -> Iterator[Workbench]:
     """Open a device by name; closes the store at the end.
+
+    Args:
+        home: Where everything is kept.
+        device_name: In the inventory.
+        store_url: Instead of the home's store.
+        devices_file: Instead of the home's inventory.
+        is_exhaustive: Whether operators are tuned with every candidate, not with the few that a
+            ranking of all earlier tuning names.
 
     Raises:
         UnknownDeviceError: no device of that name.
@@ -108,4 +120,5 @@ def open_workbench(
             artifacts=ArtifactStore(home.artifacts),
             link_folder=home.link,
         )
-        yield Workbench(home, device, fingerprint, open_runtime(entry.runtime, bench))
+        runtime = open_runtime(entry.runtime, bench, TuningPolicy(learn_ranking, is_exhaustive))
+        yield Workbench(home, device, fingerprint, runtime)

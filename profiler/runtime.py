@@ -118,13 +118,13 @@ class Runtime(Protocol):
         rng: np.random.Generator,
         progress: StageProgress = quiet,
     ) -> None:
-        """Time, each alone, the operators that were not timed yet, in every way worth trying.
+        """Time, each alone, the operators that were not timed yet, in the ways worth trying.
 
         Resumes where an earlier call stopped. Failures are rows in the store.
         """
 
     def choose_schedule(self) -> Callable[[Operator], Schedule]:
-        """The schedule that would be used: the fastest measured, or the first candidate."""
+        """The schedule that would be used: the fastest measured, or the most promising one."""
 
     def operator_latencies(self, purposes: Collection[Purpose]) -> tuple[OperatorLatency, ...]:
         """What the store holds of each operator, as far as it adds up to networks."""

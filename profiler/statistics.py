@@ -153,16 +153,13 @@ def summarize_operators(
     Returns:
         In order of the operators' keys.
     """
-    kernels: dict[str, dict[tuple[str, str], list[VisitMedian]]] = defaultdict(dict)
-    for visit in visits:
-        kernels[visit.subject].setdefault((visit.schedule, visit.kernel), []).append(visit)
+    kernels = _group_by_kernel(visits)
     latencies = []
     for key in sorted(kernels):
-        fastest = _fastest_sound(kernels[key])
-        if fastest is None:
+        sound = _sound_kernels(kernels[key])
+        if not sound:
             continue
-        schedule, medians_us = fastest
-        alone_us = median(medians_us)
+        alone_us, schedule, _, medians_us = min(sound)
         around = leave_out_flagged(in_place.get(key, ()))
         latencies.append(
             OperatorLatency(
@@ -170,23 +167,59 @@ def summarize_operators(
                 schedule=parse_schedule(schedule),
                 alone_us=alone_us,
                 in_place_us=median(around) if around else None,
-                relative_spread=(max(medians_us) - min(medians_us)) / 2.0 / alone_us,
+                relative_spread=_relative_spread(medians_us),
             )
         )
     return tuple(latencies)
 
 
-def _fastest_sound(
+def summarize_candidates(visits: Iterable[VisitMedian]) -> tuple[OperatorLatency, ...]:
+    """Reduce visits to one latency for each schedule of each operator that never failed.
+
+    Of several kernels that were made of one schedule the fastest counts. Nothing is known of them
+    inside of networks.
+
+    Returns:
+        In order of the operators' keys, then of the schedules' texts.
+    """
+    latencies = []
+    for key, kernels in sorted(_group_by_kernel(visits).items()):
+        fastest: dict[str, tuple[float, str, str, list[float]]] = {}
+        for found in sorted(_sound_kernels(kernels)):
+            fastest.setdefault(found[1], found)
+        latencies += [
+            OperatorLatency(
+                parse_key(key), parse_schedule(text), alone_us, None, _relative_spread(medians_us)
+            )
+            for text, (alone_us, _, _, medians_us) in sorted(fastest.items())
+        ]
+    return tuple(latencies)
+
+
+def _group_by_kernel(
+    visits: Iterable[VisitMedian],
+) -> dict[str, dict[tuple[str, str], list[VisitMedian]]]:
+    kernels: dict[str, dict[tuple[str, str], list[VisitMedian]]] = defaultdict(dict)
+    for visit in visits:
+        kernels[visit.subject].setdefault((visit.schedule, visit.kernel), []).append(visit)
+    return kernels
+
+
+def _sound_kernels(
     kernels: Mapping[tuple[str, str], Sequence[VisitMedian]],
-) -> tuple[str, list[float]] | None:
-    """The schedule of the fastest kernel that never failed, and its visits' medians in us."""
+) -> list[tuple[float, str, str, list[float]]]:
+    """Latency in us, schedule, name and visits' medians of each kernel that never failed."""
     sound: list[tuple[float, str, str, list[float]]] = []
     for (schedule, kernel), visits in kernels.items():
         timed = [(v.median_us, v.is_flagged) for v in visits if v.median_us is not None]
         if len(timed) == len(visits):
             medians_us = leave_out_flagged(timed)
             sound.append((median(medians_us), schedule, kernel, medians_us))
-    return (min(sound)[1], min(sound)[3]) if sound else None
+    return sound
+
+
+def _relative_spread(medians_us: Sequence[float]) -> float:
+    return (max(medians_us) - min(medians_us)) / 2.0 / median(medians_us)
 
 
 def summarize_networks(visits: Iterable[VisitMedian]) -> tuple[NetworkLatency, ...]:

@@ -22,6 +22,7 @@ from profiler.operator import Operator
 from profiler.schedules.schedule import Schedule
 from profiler.statistics import (
     VisitMedian,
+    summarize_candidates,
     summarize_networks,
     summarize_operators,
     visit_median_us,
@@ -269,6 +270,13 @@ class Store:
         counts = or_(_VISITS.purpose.in_(purposes), _VISITS.failure_reason.is_not(None))
         latencies = summarize_operators(self._medians(device_id, "operator", counts), {})
         return {latency.operator: latency.schedule for latency in latencies}
+
+    def candidate_latencies(
+        self, device_id: str, purposes: Collection[Purpose]
+    ) -> tuple[OperatorLatency, ...]:
+        """What is known of every schedule of each operator; see `summarize_candidates`."""
+        counts = or_(_VISITS.purpose.in_(purposes), _VISITS.failure_reason.is_not(None))
+        return summarize_candidates(self._medians(device_id, "operator", counts))
 
     def network_latencies(
         self, device_id: str, purposes: Collection[Purpose] = _PROFILE

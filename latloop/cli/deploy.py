@@ -24,6 +24,7 @@ def deploy(
     memory: options.MemoryLimitText = None,
     plan: options.PlanName = "greedy",
     seed: options.Seed = 0,
+    exhaustive: options.Exhaustive = False,
     store: options.StoreUrl = None,
     devices: options.DevicesFile = None,
     as_json: options.AsJson = False,
@@ -39,7 +40,8 @@ def deploy(
 
     limit_us = None if latency is None else parse_latency_us(latency)
     most = None if memory is None else MemoryLimit.parse(memory)
-    with options.workbench(device, store, devices) as bench, output.progress_bars() as progress:
+    opened = options.workbench(device, store, devices, exhaustive=exhaustive)
+    with opened as bench, output.progress_bars() as progress:
         found = options.resolve(model, shape, progress, seed)
         subject = find_source(found, bench.home.artifacts, seed, progress)
         target = folder or bench.home.deployment(device, subject.network.name)

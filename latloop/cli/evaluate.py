@@ -19,6 +19,7 @@ def evaluate(
         typer.Option("--space", metavar="SPACE", help="May be repeated; by default all profiled."),
     ] = None,
     networks: Annotated[int, typer.Option(help="Fresh networks of each space.", min=2)] = 40,
+    exhaustive: options.Exhaustive = False,
     store: options.StoreUrl = None,
     devices: options.DevicesFile = None,
     as_json: options.AsJson = False,
@@ -32,7 +33,8 @@ def evaluate(
     from latloop.journeys import evaluate as journey  # noqa: PLC0415  # keeps `--help` fast
     from searchspace.space import load_space  # noqa: PLC0415
 
-    with options.workbench(device, store, devices) as bench, output.progress_bars() as progress:
+    opened = options.workbench(device, store, devices, exhaustive=exhaustive)
+    with opened as bench, output.progress_bars() as progress:
         names = space or journey.profiled_spaces(bench)
         spaces = [load_space(name) for name in names]
         judgement = journey.evaluate(bench, spaces, networks, progress)

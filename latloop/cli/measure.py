@@ -12,6 +12,7 @@ def measure(
     model: options.ModelName,
     shape: options.ModelShapes = None,
     plan: options.PlanName = "greedy",
+    exhaustive: options.Exhaustive = False,
     store: options.StoreUrl = None,
     devices: options.DevicesFile = None,
     as_json: options.AsJson = False,
@@ -26,7 +27,8 @@ def measure(
     from latloop.journeys.memory import plan_memory  # noqa: PLC0415
     from latloop.models import as_model  # noqa: PLC0415
 
-    with options.workbench(device, store, devices) as bench, output.progress_bars() as progress:
+    opened = options.workbench(device, store, devices, exhaustive=exhaustive)
+    with opened as bench, output.progress_bars() as progress:
         subject = options.resolve(model, shape, progress)
         arena = plan_memory(bench, subject.network, plan)
         measurement = journey(bench, replace(as_model(subject), plan=arena), progress)

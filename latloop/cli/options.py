@@ -47,6 +47,14 @@ StoreUrl = Annotated[
 DevicesFile = Annotated[
     Path | None, typer.Option("--devices", help="Inventory file, instead of LATLOOP_HOME's.")
 ]
+Exhaustive = Annotated[
+    bool,
+    typer.Option(
+        "--exhaustive",
+        help="Time every candidate schedule of an operator that needs tuning, not only those that "
+        "are likely the fastest.",
+    ),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")
 ]
@@ -87,12 +95,12 @@ def find_home() -> Home:
 
 
 def workbench(
-    device: str, store: str | None, devices: Path | None
+    device: str, store: str | None, devices: Path | None, *, exhaustive: bool = False
 ) -> AbstractContextManager[Workbench]:
     """Open a device by name, as the shared options say."""
     from latloop.workbench import open_workbench  # noqa: PLC0415  # keeps `--help` fast
 
-    return open_workbench(find_home(), device, store, devices)
+    return open_workbench(find_home(), device, store, devices, is_exhaustive=exhaustive)
 
 
 def resolve(

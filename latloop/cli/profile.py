@@ -21,6 +21,7 @@ def profile(
         ),
     ] = None,
     seed: options.Seed = 0,
+    exhaustive: options.Exhaustive = False,
     store: options.StoreUrl = None,
     devices: options.DevicesFile = None,
     as_json: options.AsJson = False,
@@ -35,7 +36,8 @@ def profile(
     from searchspace.space import load_space  # noqa: PLC0415
 
     found = load_space(space)
-    with options.workbench(device, store, devices) as bench, output.progress_bars() as progress:
+    opened = options.workbench(device, store, devices, exhaustive=exhaustive)
+    with opened as bench, output.progress_bars() as progress:
         chosen = journey.default_share(found) if share is None else share
         summary = journey.profile(bench, found, networks, chosen, seed, progress)
     if as_json:

@@ -18,6 +18,7 @@ def quickstart(
         str, typer.Option("--device", help="Where to do it; 'local' is this machine.")
     ] = "local",
     seed: options.Seed = 0,
+    exhaustive: options.Exhaustive = False,
     store: options.StoreUrl = None,
     devices: options.DevicesFile = None,
     as_json: options.AsJson = False,
@@ -31,7 +32,8 @@ def quickstart(
     from latloop.journeys.quickstart import quickstart as journey  # noqa: PLC0415
     from latloop.journeys.search_and_deploy import describe  # noqa: PLC0415
 
-    with options.workbench(device, store, devices) as bench, output.progress_bars() as progress:
+    opened = options.workbench(device, store, devices, exhaustive=exhaustive)
+    with opened as bench, output.progress_bars() as progress:
         result = journey(bench, seed, progress)
     answer = describe(result.outcome, result.accuracy)
     if as_json:

@@ -24,6 +24,7 @@ def run(
     shape: options.ModelShapes = None,
     plan: options.PlanName = "greedy",
     seed: options.Seed = 0,
+    exhaustive: options.Exhaustive = False,
     store: options.StoreUrl = None,
     devices: options.DevicesFile = None,
     as_json: options.AsJson = False,
@@ -38,7 +39,8 @@ def run(
     from latloop.journeys.run import read_inputs, run_model, write_outputs  # noqa: PLC0415
 
     arrays = read_inputs(inputs)
-    with options.workbench(device, store, devices) as bench, output.progress_bars() as progress:
+    opened = options.workbench(device, store, devices, exhaustive=exhaustive)
+    with opened as bench, output.progress_bars() as progress:
         subject = options.resolve(model, shape, progress, seed)
         arena = plan_memory(bench, subject.network, plan)
         results = run_model(bench, subject, arrays, seed, progress, arena)

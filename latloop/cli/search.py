@@ -24,6 +24,7 @@ def search(
         Path | None, typer.Option(help="Where to deploy; by default in LATLOOP_HOME.")
     ] = None,
     seed: options.Seed = 0,
+    exhaustive: options.Exhaustive = False,
     store: options.StoreUrl = None,
     devices: options.DevicesFile = None,
     as_json: options.AsJson = False,
@@ -40,7 +41,8 @@ def search(
     limit = LatencyLimit.parse(latency, confidence)
     limits = Limits(limit, None if memory is None else MemoryLimit.parse(memory))
     found_space = load_space(space)
-    with options.workbench(device, store, devices) as bench, output.progress_bars() as progress:
+    opened = options.workbench(device, store, devices, exhaustive=exhaustive)
+    with opened as bench, output.progress_bars() as progress:
         source = load_accuracy(found_space, accuracy, bench.home.accuracy)
         outcome = search_and_deploy(bench, found_space, source, limits, seed, folder, progress)
     answer = describe(outcome, source)

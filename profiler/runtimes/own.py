@@ -6,12 +6,12 @@ import hashlib
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
-from devices.device import Failure, Runner, TimingPlan, Workload
+from devices.device import Runner, TimingPlan, Workload
 from profiler.bench import TUNING_PURPOSES, Bench, NoKernelError, StageProgress, quiet
 from profiler.build import (
     BuildFailure,
@@ -23,19 +23,16 @@ from profiler.build import (
 from profiler.canary import CANARY, CANARY_PLAN
 from profiler.deployment import Deployment, check_runtime, run_program, write_deployment
 from profiler.link import link_executable, reported_disk
-from profiler.measure import NETWORK_PLAN, OPERATOR_PLAN, Item
+from profiler.measure import NETWORK_PLAN, Item
 from profiler.measurement import OperatorLatency
 from profiler.operator import Operator
-from profiler.program import Program, alone, assemble, weights_image, with_weights
-from profiler.runtime import Array, Linked, Model, visit
+from profiler.program import Program, assemble, weights_image, with_weights
+from profiler.runtime import Array, Linked, Model
+from profiler.runtimes.tuning import NAME, Tuning, learn_ranking
 from profiler.schedules.schedule import Schedule
-from profiler.schedules.space import candidates, default_schedule
-from profiler.store import Purpose, RoundKey, Visit
-
-NAME: Final = "latloop"
-KERNELS_PER_EXECUTABLE = 256
-#: Visits to each candidate.
-N_TUNING_ROUNDS = 3
+from profiler.schedules.space import default_schedule
+from profiler.store import Purpose
+from profiler.tunings import LISTED, Ranking, TuningPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +105,7 @@ class OwnRuntime:
     """See `profiler.runtime.Runtime`."""
 
     bench: Bench
+    policy: TuningPolicy = LISTED
 
     def versions(self) -> tuple[tuple[str, str], ...]:
         """See `profiler.runtime.Runtime`."""
@@ -120,37 +118,18 @@ class OwnRuntime:
         rng: np.random.Generator,
         progress: StageProgress = quiet,
     ) -> None:
-        """Time every candidate schedule of operators that have no measured kernel yet."""
-        bench = self.bench
-        known = self._best_schedules()
-        done = bench.store.rounds_done(bench.device_id, purpose)
-        started = {key.subject for key in done}
-        new = [op for op in dict.fromkeys(operators) if op not in known or op.key in started]
-        requests = [
-            (op, schedule)
-            for op in new
-            for schedule in candidates(op, bench.target)
-            if _unbuilt_key(op, schedule) not in done
-        ]
-        built = self._build(requests, progress)
-        self._record_build_failures(built, purpose)
-        kernels = [kernel for kernel in built if isinstance(kernel, Kernel)]
-        for start in range(0, len(kernels), KERNELS_PER_EXECUTABLE):
-            batch = kernels[start : start + KERNELS_PER_EXECUTABLE]
-            visit(
-                bench,
-                lambda batch=batch: self.link(batch),  # type: ignore[misc]  # binds this batch
-                [operator_item(kernel) for kernel in batch],
-                purpose,
-                N_TUNING_ROUNDS,
-                rng,
-                _shifted(progress, start, len(kernels)),
-            )
+        """Time a short list of candidates of operators that have none timed yet, or all of them."""
+        Tuning(self.bench, self.policy, self.link, purpose, rng, progress).tune(operators)
 
     def choose_schedule(self) -> Callable[[Operator], Schedule]:
         """See `profiler.runtime.Runtime`."""
         measured = self._best_schedules()
-        return lambda op: measured.get(op) or default_schedule(op, self.bench.target)
+
+        @cache
+        def ranking() -> Ranking:  # learned when the first operator is asked for that nobody timed
+            return learn_ranking(self.bench, self.policy)
+
+        return lambda op: measured.get(op) or ranking().order(op, self.bench.target)[0]
 
     def operator_latencies(self, purposes: Collection[Purpose]) -> tuple[OperatorLatency, ...]:
         """See `profiler.runtime.Runtime`; timings between timestamps add up as they are."""
@@ -236,41 +215,6 @@ class OwnRuntime:
             lambda done, n: progress("compile", done, n),
         )
 
-    def _record_build_failures(
-        self, built: Sequence[Kernel | BuildFailure], purpose: Purpose
-    ) -> None:
-        visits = [
-            Visit(
-                device_id=self.bench.device_id,
-                subject_kind="operator",
-                subject=failure.operator.key,
-                kernel="",
-                schedule=failure.schedule.text,
-                purpose=purpose,
-                round_index=0,
-                plan=OPERATOR_PLAN,
-                outcome=Failure("build_error", failure.detail),
-            )
-            for failure in built
-            if isinstance(failure, BuildFailure)
-        ]
-        if visits:
-            self.bench.store.append(visits)
-
-
-def operator_item(kernel: Kernel) -> Item:
-    """An operator's kernel, timed alone and hot."""
-    program = assemble(alone(kernel.operator), {kernel.operator: kernel})
-    return Item(
-        subject_kind="operator",
-        subject=kernel.operator.key,
-        kernel=kernel.name,
-        schedule=kernel.schedule.text,
-        operators=(),
-        workload=program.workload,
-        plan=OPERATOR_PLAN,
-    )
-
 
 def _sound(built: Sequence[Kernel | BuildFailure], what: str) -> dict[Operator, Kernel]:
     kernels = {}
@@ -280,13 +224,3 @@ def _sound(built: Sequence[Kernel | BuildFailure], what: str) -> dict[Operator, 
             raise NoKernelError(f"{name} does not compile: {kernel.detail}")
         kernels[kernel.operator] = kernel
     return kernels
-
-
-def _unbuilt_key(operator: Operator, schedule: Schedule) -> RoundKey:
-    """What the store calls a schedule that did not compile: it is not tried again."""
-    return RoundKey(operator.key, schedule.text, "", 0)
-
-
-def _shifted(progress: StageProgress, start: int, n_kernels: int) -> Callable[[int, int], None]:
-    total = n_kernels * N_TUNING_ROUNDS
-    return lambda done, _: progress("time kernels", start * N_TUNING_ROUNDS + done, total)

@@ -46,14 +46,17 @@ NETWORKS = ("MobileNetV2", "EfficientNet-B0", "ResNet-18", "SqueezeNet")
 TUNED = ("MobileNetV2", "ofa_mbv3 largest")
 
 
-def load(case: Case, workbench: Workbench) -> Network:
-    """A network of the kernels' benchmark, imported where it must be."""
+def load(case: Case, home: Home, artifacts: ArtifactStore) -> Network:
+    """A network of the kernels' benchmark, imported where it must be.
+
+    The loops of its generic operators are kept in `artifacts`.
+    """
     space, _, genome = case.source.partition(":")
     if space in SPACES:
         found = load_space(space)
         return found.lower(found.parse(genome))
-    path = onnx_file(case, workbench.home.folder / "onnx")
-    return as_model(resolve_model(str(path), workbench.home.artifacts)).network
+    path = onnx_file(case, home.folder / "onnx")
+    return as_model(resolve_model(str(path), artifacts.folder)).network
 
 
 def families(workbench: Workbench, names: tuple[str, ...]) -> dict[str, list[Operator]]:
@@ -61,7 +64,7 @@ def families(workbench: Workbench, names: tuple[str, ...]) -> dict[str, list[Ope
     found = {name: list(load_space(name).operators()) for name in names if name in SPACES}
     for case in cases():
         if case.name in names:
-            found[case.name] = list(load(case, workbench).operators)
+            found[case.name] = list(load(case, workbench.home, workbench.bench.artifacts).operators)
     seen: set[Operator] = set()
     for name, operators in found.items():
         found[name] = [op for op in dict.fromkeys(operators) if op not in seen]
@@ -121,9 +124,9 @@ def tune(runtime: OwnRuntime, model: Model, bar: StageProgress = quiet) -> dict[
 def tune_network(name: str, workbench: Workbench, bar: StageProgress) -> dict[str, Any]:
     """Seconds to tune a whole network from nothing, and again with everything kept."""
     (case,) = [case for case in cases() if case.name == name]
-    model = Model(load(case, workbench))
     folder = workbench.home.folder / "fresh" / name.replace(" ", "-")
     with fresh_runtime(workbench, folder) as runtime:
+        model = Model(load(case, workbench.home, runtime.bench.artifacts))
         tuned_s, cached_s = tune(runtime, model, bar), tune(runtime, model)
     n_operators = len(set(model.network.operators))
     return {"name": name, "n_operators": n_operators, "tune_s": tuned_s, "cached_s": cached_s}

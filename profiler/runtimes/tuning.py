@@ -158,17 +158,18 @@ class Tuning:
     def _next_batch(
         self, waiting: Mapping[Operator, Sequence[Schedule]], history: History
     ) -> list[tuple[Operator, list[Schedule]]]:
-        """What is timed next: all that needs no ranking and lessons, or else short lists."""
+        """What is timed next: what needs no ranking, and lessons, or short lists without them."""
         if self.policy.is_exhaustive:
             return [(op, history.choose(op, found, len(found))) for op, found in waiting.items()]
         trials = read_trials(self.bench.store, NAME, LEARNING_PURPOSES)
         plain = [op for op, found in waiting.items() if len(found) <= N_SHORT]
         long = [op for op in waiting if len(waiting[op]) > N_SHORT]
         lessons = self._choose_lessons(long, trials, history)
-        if plain or lessons:
-            lists = {**dict.fromkeys(plain, N_SHORT), **dict.fromkeys(lessons, N_LONG)}
+        lists = dict.fromkeys(plain, N_SHORT)
+        if lessons:
+            lists |= dict.fromkeys(lessons, N_LONG)
         else:
-            lists = dict.fromkeys(long[:N_OPERATORS_A_BATCH], N_SHORT)
+            lists |= dict.fromkeys(long[:N_OPERATORS_A_BATCH], N_SHORT)
         needs_ranking = any(len(waiting[op]) > n for op, n in lists.items())
         ranking = self.policy.learn(trials) if needs_ranking else ListOrder()
         target = self.bench.target

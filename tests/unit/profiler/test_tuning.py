@@ -66,6 +66,7 @@ class Desk:
     built: list[tuple[Operator, Schedule]] = field(default_factory=list)
     broken: set[tuple[Operator, Schedule]] = field(default_factory=set)
     learned_from: list[Sequence[Trial]] = field(default_factory=list)
+    n_builds: int = 0
 
     def start(self, _: Path) -> ScriptedRunner:
         """As a device does."""
@@ -89,6 +90,7 @@ class Desk:
         self, requests: Sequence[tuple[Operator, Schedule]], *_: Any
     ) -> tuple[Kernel | BuildFailure, ...]:
         self.built += requests
+        self.n_builds += 1
         return tuple(
             BuildFailure(*request, "no")
             if request in self.broken
@@ -154,6 +156,13 @@ def test_lessons_of_an_earlier_run_are_not_taken_again(desk: Desk) -> None:
     before = len(desk.built)
     desk.tune(GEMMS[N_LESSONS:], "measure")
     assert len(desk.built) - before == N_SHORT * (len(GEMMS) - N_LESSONS)
+
+
+def test_once_lessons_were_taken_everything_is_built_at_once(desk: Desk) -> None:
+    desk.tune(GEMMS[:N_LESSONS])
+    desk.n_builds = 0
+    desk.tune([*GEMMS, *POOLS])
+    assert desk.n_builds == 1  # each starts compilers
 
 
 def test_exhaustive_tuning_times_every_candidate_and_asks_no_ranking(desk: Desk) -> None:

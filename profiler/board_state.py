@@ -83,6 +83,8 @@ class BoardState:
 
     def _log_canary(self, time_s: float) -> float:
         """Mean of the canaries around a moment over the usual one; 0 where too few tell."""
+        if len(self.times_s) < MIN_CANARIES:
+            return 0.0
         first = int(np.searchsorted(self.times_s, time_s - WINDOW_S))
         last = int(np.searchsorted(self.times_s, time_s + WINDOW_S))
         if last - first < MIN_CANARIES:

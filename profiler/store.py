@@ -10,7 +10,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, func, insert, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    Select,
+    and_,
+    func,
+    insert,
+    or_,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 
@@ -261,13 +272,23 @@ class Store:
         return summarize_operators(visits, self._in_place(device_id, purposes))
 
     def best_schedules(
-        self, device_id: str, purposes: Collection[Purpose] = _PROFILE
+        self,
+        device_id: str,
+        purposes: Collection[Purpose] = _PROFILE,
+        operators: Collection[Operator] | None = None,
     ) -> dict[Operator, Schedule]:
         """The schedule to deploy for each operator: the one in `operator_latencies`.
 
         Ask with {"tune"} to choose what to profile, and with the default for what was kept.
+
+        Args:
+            device_id: The device.
+            purposes: Visits that count.
+            operators: Those that are asked for; None for all, which takes longer.
         """
         counts = or_(_VISITS.purpose.in_(purposes), _VISITS.failure_reason.is_not(None))
+        if operators is not None:
+            counts = and_(counts, _VISITS.subject.in_([operator.key for operator in operators]))
         latencies = summarize_operators(self._medians(device_id, "operator", counts), {})
         return {latency.operator: latency.schedule for latency in latencies}
 

@@ -123,13 +123,7 @@ class OwnRuntime:
 
     def choose_schedule(self) -> Callable[[Operator], Schedule]:
         """See `profiler.runtime.Runtime`."""
-        measured = self._best_schedules()
-
-        @cache
-        def ranking() -> Ranking:  # learned when the first operator is asked for that nobody timed
-            return learn_ranking(self.bench, self.policy)
-
-        return lambda op: measured.get(op) or ranking().order(op, self.bench.target)[0]
+        return self._choose()
 
     def operator_latencies(self, purposes: Collection[Purpose]) -> tuple[OperatorLatency, ...]:
         """See `profiler.runtime.Runtime`; timings between timestamps add up as they are."""
@@ -193,16 +187,26 @@ class OwnRuntime:
                 new.replace(path)
         return path.resolve()
 
-    def _best_schedules(self) -> dict[Operator, Schedule]:
-        """The fastest measured schedule of each operator on this device."""
-        return self.bench.store.best_schedules(self.bench.device_id, TUNING_PURPOSES)
+    def _choose(
+        self, operators: Collection[Operator] | None = None
+    ) -> Callable[[Operator], Schedule]:
+        """`choose_schedule` for some operators, or for all that there are."""
+        bench = self.bench
+        measured = bench.store.best_schedules(bench.device_id, TUNING_PURPOSES, operators)
+
+        @cache
+        def ranking() -> Ranking:  # learned when the first operator is asked for that nobody timed
+            return learn_ranking(self.bench, self.policy)
+
+        return lambda op: measured.get(op) or ranking().order(op, self.bench.target)[0]
 
     def _best_kernels(
         self, operators: Sequence[Operator], progress: StageProgress
     ) -> dict[Operator, Kernel]:
         """Build the kernel that would be deployed for each operator."""
-        choose = self.choose_schedule()
-        requests = [(operator, choose(operator)) for operator in dict.fromkeys(operators)]
+        asked = dict.fromkeys(operators)
+        choose = self._choose(asked)
+        requests = [(operator, choose(operator)) for operator in asked]
         return _sound(self._build(requests, progress), "")
 
     def _build(

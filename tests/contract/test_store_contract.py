@@ -197,6 +197,10 @@ def test_the_fastest_schedule_is_kept_by_the_median_of_visit_medians(store: Stor
     assert latency.relative_spread == pytest.approx((20 - 10) / 2 / 12)
     assert latency.in_place_us is None
     assert store.best_schedules(DEVICE.device_id) == {CONV: latency.schedule}
+    assert store.best_schedules(DEVICE.device_id, operators=[CONV, POOL]) == {
+        CONV: latency.schedule
+    }
+    assert store.best_schedules(DEVICE.device_id, operators=[POOL]) == {}
 
 
 def test_a_kernel_that_failed_under_any_purpose_is_not_kept(store: Store) -> None:

@@ -9,6 +9,8 @@ from typing import Final
 #: Sums that must be under way to hide the latency of a fused multiply-add: 4 cycles, 2 units.
 _SUMS_IN_FLIGHT: Final = 8
 _MOST_VECTORS: Final = 8
+#: Of 64 bytes.
+_WIDE_LANES: Final = 16
 #: The narrowest vectors that processors have.
 _LEAST_LANES: Final = 4
 
@@ -121,6 +123,23 @@ def pieces(length: int, lanes: int) -> tuple[tuple[int, int], ...]:
 def fitting_lanes(n_channels: int, lanes: int) -> int:
     """Lanes of the narrowest vectors that hold all channels at once, `lanes` where none does."""
     return min(lanes, max(_LEAST_LANES, 1 << (n_channels - 1).bit_length()))
+
+
+def lane_choices(n_channels: int, target_lanes: int) -> tuple[int, ...]:
+    """Lanes worth trying for so many channels, the widest first.
+
+    Where vectors of 64 bytes take two cycles, as on AMD's Zen 4, those of 32 do as much in a cycle,
+    and may hold the channels with less left over: 24 are three of 8, and one and a half of 16.
+    """
+    lanes = fitting_lanes(n_channels, target_lanes)
+    half = lanes // 2
+    if lanes < _WIDE_LANES or _rounded_up(n_channels, half) == _rounded_up(n_channels, lanes):
+        return (lanes,)
+    return (lanes, half)
+
+
+def _rounded_up(length: int, lanes: int) -> int:
+    return -(-length // lanes) * lanes
 
 
 def whole_lanes(length: int, lanes: int) -> int:

@@ -118,9 +118,9 @@ def test_a_missing_onnx_runtime_is_named_with_the_command_that_installs_it(
         OrtDevice().start(models)
 
 
-def test_more_than_one_thread_is_refused() -> None:
-    with pytest.raises(ValueError, match="threads must be 1"):
-        OrtDevice(threads=2)
+def test_a_device_without_threads_is_refused() -> None:
+    with pytest.raises(ValueError, match="threads must be >= 1, got 0"):
+        OrtDevice(threads=0)
 
 
 def test_the_runner_describes_its_models(runner: RunnerSession) -> None:

@@ -2,7 +2,7 @@
 
 For each block the innermost loop becomes one along which every tensor is read and written either
 number by number or not at all; sums that must run along that loop are left to the compiler, which
-may reorder their terms.
+may reorder their terms. Of several threads each takes a part of the loop that can be outermost.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from profiler.operator import Operator
 from profiler.schedules.schedule import Schedule
-from profiler.schedules.tiles import divisors, vector_split
+from profiler.schedules.tiles import best_shared, divisors, vector_split
 from profiler.target import Target
 
 if TYPE_CHECKING:
@@ -45,10 +45,13 @@ def apply(schedule: Schedule, sch: s_tir.Schedule, target: Target) -> None:
     if not has_blocks(sch):
         return
     inline(sch)
-    if not schedule["vectors"]:
-        return
     for block in blocks_of(sch):
-        _lay_out(sch, block, schedule, target.lanes)
+        if schedule.n_tasks > 1:
+            _bring_out(sch, block, schedule.n_tasks)
+        if schedule["vectors"]:
+            _lay_out(sch, block, schedule, target.lanes)
+        if schedule.n_tasks > 1 and (loops := sch.get_loops(block)):
+            _try(sch.parallel, loops[0])
 
 
 def has_blocks(sch: s_tir.Schedule) -> bool:
@@ -71,6 +74,22 @@ def inline(sch: s_tir.Schedule) -> None:
         n_made = n_iterations(sch, block)
         if all(n_iterations(sch, reader) <= n_made for reader in consumers):
             _try(sch.compute_inline, block)
+
+
+def _bring_out(sch: s_tir.Schedule, block: Any, n_tasks: int) -> None:
+    """Put outside the loop over places that tasks divide best, other than the innermost one."""
+    loops = sch.get_loops(block)
+    kinds = [int(v.iter_type) for v in sch.get(block).iter_vars]
+    if len(kinds) != len(loops):
+        return
+    inner = find_innermost(sch, block, loops)
+    outer = [
+        loop for loop, kind in zip(loops, kinds, strict=True) if kind == 0 and loop is not inner
+    ]
+    if outer:
+        best = outer[best_shared([_extent(sch, loop) for loop in outer], n_tasks)]
+        rest = [loop for loop in loops if loop is not best]
+        _try(lambda loop: sch.reorder(loop, *rest), best)
 
 
 def _lay_out(sch: s_tir.Schedule, block: Any, schedule: Schedule, lanes: int) -> None:
@@ -214,11 +233,11 @@ def _extent(sch: s_tir.Schedule, loop: Any) -> int:
     return int(sch.get(loop).extent)
 
 
-def _try(action: Any, block: Any) -> None:
-    """Do what TVM may refuse: a block that must stay as it is stays."""
+def _try(action: Any, place: Any) -> None:
+    """Do what TVM may refuse: a block or loop that must stay as it is stays."""
     from tvm.s_tir.schedule import ScheduleError  # noqa: PLC0415
 
     try:
-        action(block)
+        action(place)
     except ScheduleError:
         return

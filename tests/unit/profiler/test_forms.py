@@ -16,7 +16,7 @@ from scipy.special import erf
 from tvm import te, topi
 
 from devices.device import KernelCall, Tensor, Workload
-from devices.local import LocalDevice
+from devices.local import start_runner
 from devices.session import RunnerSession
 from profiler.artifacts import ArtifactStore
 from profiler.build import Kernel, build_kernels, object_files
@@ -27,7 +27,9 @@ from profiler.kernels.form import find_form
 from profiler.link import link_executable
 from profiler.operator import Operator, generic_operator
 from profiler.schedules.space import candidates
+from profiler.schedules.threads import forms
 from profiler.target import Target
+from tests.unit.devices.workloads import some_cores
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
@@ -255,13 +257,16 @@ def bench(
     folder = tmp_path_factory.mktemp("forms")
     artifacts = ArtifactStore(folder / "artifacts")
     operators = {position: kept(loops, artifacts) for position, loops in enumerate(DRAWN)}
-    requests = [(op, s) for op in dict.fromkeys(operators.values())
-                for s in candidates(op, host_target)]  # fmt: skip
+    one_thread = [(op, s) for op in dict.fromkeys(operators.values())
+                  for s in candidates(op, host_target)]  # fmt: skip
+    two_threads = [(op, form) for op, s in one_thread[::2] for form in forms(op, s, 2)]
+    requests = list(dict.fromkeys(one_thread + two_threads))
     built = build_kernels(requests, host_target, artifacts)
     kernels = tuple(each for each in built if isinstance(each, Kernel))
     assert len(kernels) == len(requests), [each for each in built if not isinstance(each, Kernel)]
     files = object_files(kernels, artifacts, folder / "objects")
-    with LocalDevice().start(link_executable(files, host_target, build_cache)) as runner:
+    executable = link_executable(files, host_target, build_cache)
+    with start_runner([str(executable)], some_cores(2)) as runner:
         yield Bench(operators, kernels, runner)
 
 

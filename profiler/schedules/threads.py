@@ -21,9 +21,9 @@ from profiler.schedules.tiles import best_shared, even_runs, pieces, unevenness
 from profiler.target import Target
 
 #: What starting tasks and waiting for them takes, in cycles of one core.
-_LAUNCH_CYCLES: Final = 1500
+_LAUNCH_CYCLES: Final = 1000
 #: Up to so many times as much one thread is expected to be the faster, and may be it.
-_TINY: Final = 3
+_TINY: Final = 2
 _SMALL: Final = 12
 #: How much more than its fair share the task with most work may have, over that of the best form.
 _WORST: Final = 1.25

@@ -22,6 +22,8 @@ RULE = "generic"
 _VECTORS, _ROWS = 4, 6
 #: Shorter vectors are left to the compiler, which may find others.
 _LEAST_LANES = 4
+#: TVM's number of plain loops.
+_SERIAL = 0
 
 
 def candidates(operator: Operator, target: Target) -> tuple[Schedule, ...]:
@@ -50,8 +52,7 @@ def apply(schedule: Schedule, sch: s_tir.Schedule, target: Target) -> None:
             _bring_out(sch, block, schedule.n_tasks)
         if schedule["vectors"]:
             _lay_out(sch, block, schedule, target.lanes)
-        if schedule.n_tasks > 1 and (loops := sch.get_loops(block)):
-            _try(sch.parallel, loops[0])
+        _share(sch, block, schedule)
 
 
 def has_blocks(sch: s_tir.Schedule) -> bool:
@@ -90,6 +91,16 @@ def _bring_out(sch: s_tir.Schedule, block: Any, n_tasks: int) -> None:
         best = outer[best_shared([_extent(sch, loop) for loop in outer], n_tasks)]
         rest = [loop for loop in loops if loop is not best]
         _try(lambda loop: sch.reorder(loop, *rest), best)
+
+
+def _share(sch: s_tir.Schedule, block: Any, schedule: Schedule) -> None:
+    """Let tasks share the outermost loop of a block, if TVM finds that its passes are independent.
+
+    It does not see so once the start of sums stands apart. Loops that run once are passed over.
+    """
+    loop = next((each for each in sch.get_loops(block) if _extent(sch, each) > 1), None)
+    if schedule.n_tasks > 1 and loop is not None and int(sch.get(loop).kind) == _SERIAL:
+        _try(sch.parallel, loop)
 
 
 def _lay_out(sch: s_tir.Schedule, block: Any, schedule: Schedule, lanes: int) -> None:
@@ -135,6 +146,7 @@ def _sum_in_registers(
     whole, fitting = vector_split(extent, lanes)
     if fitting < _LEAST_LANES:
         sch.reorder(*outer, *sums, inner)
+        _share(sch, block, schedule)
         if extent >= lanes:
             sch.decompose_reduction(block, sums[0])
         return
@@ -153,6 +165,7 @@ def _sum_in_registers(
     for loop in (*rows, vector):
         sch.unroll(loop)
     sch.vectorize(lane)
+    _share(sch, block, schedule)
     init = sch.decompose_reduction(block, sums[0])
     _vectorize_tile(sch, init, n_vectors * lanes, lanes, is_written=False)
     _vectorize_tile(sch, written, n_vectors * lanes, lanes, is_written=True)

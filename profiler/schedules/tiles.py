@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 #: Sums that must be under way to hide the latency of a fused multiply-add: 4 cycles, 2 units.
@@ -87,6 +88,18 @@ def in_orders(
     """
     inside = [(0, tile) for tile in tiles[:n_both] if has_two(tile)]
     return [(1, tile) for tile in tiles] + inside
+
+
+def unevenness(loads: Sequence[int], n: int) -> float:
+    """What the task with most work has over a fair share, when n tasks share tiles in order."""
+    bounds = [task * len(loads) // n for task in range(n + 1)]
+    most = max(sum(loads[a:b]) for a, b in pairwise(bounds))
+    return most * n / sum(loads)
+
+
+def best_shared(extents: Sequence[int], n: int) -> int:
+    """Which of some nested loops n tasks share: of those that divide best the outermost."""
+    return min(range(len(extents)), key=lambda i: -(-extents[i] // n) * n / extents[i])
 
 
 def last_apart(runs: tuple[Run, ...]) -> tuple[Run, ...]:

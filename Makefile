@@ -57,6 +57,7 @@ bench: $(VENV)/dev.stamp .zoo/stamp .metaschedule/stamp
 	$(BIN)/python benchmarks/limits.py
 	PYTHONPATH=. $(BIN)/python benchmarks/models.py
 	PYTHONPATH=. $(BIN)/python benchmarks/kernels.py
+	PYTHONPATH=. $(BIN)/python benchmarks/kernels.py --threads 2
 	PYTHONPATH=. $(BIN)/python benchmarks/operators.py
 	PYTHONPATH=. $(BIN)/python benchmarks/ranking.py
 

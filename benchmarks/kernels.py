@@ -2,13 +2,15 @@
 
 Each network is one ONNX file that both sides take, so that ours pays for turning the input's
 layout. Rounds alternate between the two; a round's ratio compares two visits in a row.
-Resumable: a network that is done is not done again. About 15 minutes from nothing.
+Resumable: a network that is done is not done again. About 15 minutes from nothing. With
+`--threads N` both sides have N threads, pinned to the same cores.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -17,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from common import RESULTS, keep, parser
-from kernels_table import write_page
+from kernels_table import newest_figures, results_name, write_page
 
 from devices.device import Timing
 from devices.ort import installed_version
@@ -142,7 +144,8 @@ def run_case(case: Case, own: Workbench, ort: Workbench, bar: StageProgress) -> 
     low, high = np.percentile(own_us / ort_us, [25, 75])
     return {
         **asdict(case),
-        "threads": 1,
+        "threads": own.device.threads,
+        "ort_version": installed_version(),
         "own_us": own_us.tolist(),
         "ort_us": ort_us.tolist(),
         "ratio": float(np.median(own_us / ort_us)),
@@ -150,16 +153,32 @@ def run_case(case: Case, own: Workbench, ort: Workbench, bar: StageProgress) -> 
     }
 
 
+def inventory(home: Path, threads: int) -> Path:
+    """A file with `local` and `local-ort` of so many threads."""
+    path = home / f"devices-{threads}.toml"
+    home.mkdir(parents=True, exist_ok=True)
+    tables = (f"[device.{name}]\nthreads = {threads}\n" for name in ("local", "local-ort"))
+    path.write_text("\n".join(tables))
+    return path
+
+
 def main() -> None:
     arguments = parser(__doc__ or "")
     arguments.add_argument("--only", help="A part of the names of the networks to run")
+    arguments.add_argument("--threads", type=int, default=1, help="Threads of both sides")
     given = arguments.parse_args()
+    n_cores = len(os.sched_getaffinity(0))
+    if given.threads > n_cores:
+        print(f"skipped: {given.threads} threads need as many cores, and there are {n_cores}")
+        return
+    devices = inventory(given.home, given.threads)
     with (
-        open_workbench(Home(given.home), "local") as own,
-        open_workbench(Home(given.home), "local-ort") as ort,
+        open_workbench(Home(given.home), "local", devices_file=devices) as own,
+        open_workbench(Home(given.home), "local-ort", devices_file=devices) as ort,
         progress_bars() as bar,
     ):
-        done_file = given.home / "kernels-done.json"
+        name = results_name(given.threads)
+        done_file = given.home / f"{name}-done.json"
         done = json.loads(done_file.read_text()) if done_file.exists() else {}
         for case in cases():
             if case.name in done or (given.only and given.only not in case.name):
@@ -168,8 +187,9 @@ def main() -> None:
             done_file.write_text(json.dumps(done))
             print(f"{case.group:8s} {case.name:30s} {row['ratio']:.3f}")
         rows = [done[case.name] for case in cases() if case.name in done]
-        path = keep("kernels", own, rows)
-    write_page(path, RESULTS.parent.parent / "docs", installed_version())
+        path = keep(name, own, rows)
+        figures = newest_figures(RESULTS, own.fingerprint.board.id)
+    write_page(figures, RESULTS.parent.parent / "docs")
     print(f"raw figures: {path}")
 
 

@@ -109,7 +109,7 @@ def compute_features(operator: Operator, target: Target, schedule: Schedule) -> 
         Shape (n_features,), in the order of `FEATURE_NAMES`.
     """
     values = {
-        **_amounts(operator, target),
+        **_amounts(operator, target, schedule),
         **_geometry(operator),
         **_epilogue(operator),
         **_tiles(operator, target, schedule),
@@ -145,11 +145,11 @@ def _log2(value: float) -> float:
     return math.log2(value) if value > 0 else -1.0
 
 
-def _amounts(operator: Operator, target: Target) -> dict[str, float]:
+def _amounts(operator: Operator, target: Target, schedule: Schedule) -> dict[str, float]:
     n_bytes = total_bytes(operator)
     # Two fused multiply-adds of a full vector and one vector load a cycle: what most
     # out-of-order cores sustain at best. Only ratios matter; the fit finds the real rates.
-    flops_per_cycle = 4 * target.lanes * target.threads
+    flops_per_cycle = 4 * target.lanes * schedule.n_tasks
     cycles = max(operator.n_flops / flops_per_cycle, n_bytes / target.vector_bytes)
     return {
         "log_flops": _log2(operator.n_flops),

@@ -15,6 +15,10 @@ class InventoryError(DeviceError):
     """The inventory file is wrong: correct the place that the message names."""
 
 
+class TooFewCoresError(InventoryError):
+    """A device has more threads than cores it may use: lower `threads`, or free more cores."""
+
+
 class DeviceUnreachableError(DeviceError):
     """The device does not answer: check power and network, then try again."""
 

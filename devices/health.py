@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -53,7 +53,7 @@ class Health:
 
 
 def check(
-    core: int,
+    cores: Sequence[int],
     tick_ns: int | None = None,
     root: Path = Path("/"),
     sleep: Callable[[float], None] = time.sleep,
@@ -61,7 +61,7 @@ def check(
     """Look at the board for one second.
 
     Args:
-        core: The core that measures.
+        cores: The cores that run what is measured.
         tick_ns: Smallest step of the clock, from the runner's description, where it is known.
         root: Where `proc` and `sys` are found.
         sleep: Waits so many seconds.
@@ -72,10 +72,10 @@ def check(
     busy = busy_processes(before, after, _INTERVAL_S)
     return Health(
         (
-            *_check_governor(root, core),
+            *(finding for core in cores for finding in _check_governor(root, core)),
             *_check_turbo(root),
             *_check_steal(before.steal_s, after.steal_s),
-            *_check_others(busy, after.n_cores),
+            *_check_others(busy, after.n_cores, len(cores)),
             *_check_temperature(root),
             *_check_clock(tick_ns),
         )
@@ -115,13 +115,13 @@ def _check_steal(before_s: float, after_s: float) -> Iterator[Finding]:
         )
 
 
-def _check_others(busy: tuple[BusyProcess, ...], n_cores: int) -> Iterator[Finding]:
+def _check_others(busy: tuple[BusyProcess, ...], n_cores: int, n_used: int) -> Iterator[Finding]:
     shown = [process for process in busy if process.share > _BUSY_SHARE]
     total = sum(process.share for process in shown)
     if not shown:
         return
     names = ", ".join(f"{p.name} ({p.pid}, {p.share:.0%} of a core)" for p in shown[:5])
-    has_no_free_core = total > n_cores - 1 + _UNFIT_SHARE
+    has_no_free_core = total > n_cores - n_used + _UNFIT_SHARE
     yield Finding(
         "unfit" if has_no_free_core else "warning",
         f"other processes are running: {names}",

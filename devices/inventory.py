@@ -3,7 +3,7 @@
 [device.bench]
 transport = "local"
 runtime = "latloop"
-threads = 1
+threads = 2
 core = 1
 notes = "the machine under the desk"
 """
@@ -18,7 +18,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal, cast, get_args
 
-from devices.errors import InventoryError, UnknownDeviceError
+from devices.cores import choose_cores
+from devices.errors import InventoryError, TooFewCoresError, UnknownDeviceError
 from devices.local import LocalDevice
 from devices.ort import OrtDevice
 
@@ -44,8 +45,9 @@ class DeviceEntry:
     Attributes:
         name: What a person calls it.
         transport: How it is reached.
-        threads: Threads that a kernel may use.
-        core: The core that measures, or None for the transport's choice.
+        threads: Threads that a kernel may use, each on a core of its own.
+        core: The core that measures, or None for the transport's choice; further threads have
+            the transport's choice of the other cores.
         notes: For people.
         runtime: What runs on it.
     """
@@ -123,8 +125,15 @@ def open_device(entry: DeviceEntry, versions: Iterable[tuple[str, str]] = ()) ->
     Args:
         entry: From `Inventory.find`.
         versions: (component, version) pairs for the runtime's fingerprint, such as TVM's.
+
+    Raises:
+        TooFewCoresError: the device has fewer cores than the entry wants threads.
     """
     kind = LocalDevice if entry.runtime == "latloop" else OrtDevice
+    try:
+        choose_cores(entry.threads, entry.core)
+    except TooFewCoresError as error:
+        raise TooFewCoresError(f"[device.{entry.name}] {error}") from error
     return kind(entry.name, entry.threads, entry.core, tuple(versions))
 
 
@@ -159,7 +168,7 @@ def _check_value(place: str, key: str, value: object) -> None:
     if key in _CHOICES and value not in _CHOICES[key]:
         allowed = ", ".join(_CHOICES[key])
         raise InventoryError(f"{place} {key} must be one of {allowed}, got {value!r}")
-    if key == "threads" and value != 1:
-        raise InventoryError(f"{place} threads must be 1: the runner has one, got {value}")
+    if key == "threads" and cast(int, value) < 1:
+        raise InventoryError(f"{place} threads must be >= 1, got {value}")
     if key == "core" and cast(int, value) < 0:
         raise InventoryError(f"{place} core must be >= 0, got {value}")

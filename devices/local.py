@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from devices.board import Fingerprint
+from devices.cores import choose_cores
 from devices.errors import ExecutableRefusedError
 from devices.fingerprint import read_fingerprint
 from devices.protocol import PipeStream
@@ -32,9 +33,8 @@ class LocalDevice:
 
     Attributes:
         name: The name in the inventory.
-        threads: Threads that a kernel may use.
-        core: The core that measures; None takes the last one that this process may use, which
-            serves fewer interrupts than the first.
+        threads: Threads that a kernel may use, each on a core of its own.
+        core: The core that measures; None takes the last one that this process may use.
         versions: (component, version) pairs for the runtime's fingerprint.
         root: Where `proc` and `sys` are found.
     """
@@ -46,13 +46,17 @@ class LocalDevice:
     root: Path = Path("/")
 
     def __post_init__(self) -> None:
-        if self.threads != 1:
-            raise ValueError(f"threads must be 1: the runner has one, got {self.threads}")
+        if self.threads < 1:
+            raise ValueError(f"threads must be >= 1, got {self.threads}")
 
     @property
-    def measuring_core(self) -> int:
-        """The core that children are pinned to."""
-        return max(os.sched_getaffinity(0)) if self.core is None else self.core
+    def cores(self) -> tuple[int, ...]:
+        """The cores that threads are pinned to, the measuring one first.
+
+        Raises:
+            TooFewCoresError: there are fewer than threads.
+        """
+        return choose_cores(self.threads, self.core, self.root)
 
     def fingerprint(self) -> Fingerprint:
         """See `devices.device.Device`."""
@@ -65,23 +69,24 @@ class LocalDevice:
 
         Raises:
             ExecutableRefusedError: no such file, or not for this machine.
+            TooFewCoresError: there are fewer cores than threads.
             RunnerLostError: it started and did not answer.
         """
         _check_executable(executable)
-        return start_runner([str(executable), *self._arguments()], self.measuring_core)
+        return start_runner([str(executable), *self._arguments()], self.cores)
 
     def _arguments(self) -> list[str]:
         return [] if self.root == Path("/") else ["--root", str(self.root)]
 
 
 def start_runner(
-    command: list[str], core: int, environment: Mapping[str, str] | None = None
+    command: list[str], cores: tuple[int, ...], environment: Mapping[str, str] | None = None
 ) -> RunnerSession:
     """Start a runner as a child process; it ends when this process does.
 
     Args:
         command: Program and arguments.
-        core: The core that measures.
+        cores: A core for each thread, the measuring one first.
         environment: Of the runner; None takes that of this process.
 
     Raises:
@@ -99,7 +104,7 @@ def start_runner(
     stream = PipeStream(os.dup(process.stdout.fileno()), os.dup(process.stdin.fileno()))
     process.stdin.close()
     process.stdout.close()
-    return RunnerSession(stream, core, lambda: _end_process(process, words))
+    return RunnerSession(stream, cores, lambda: _end_process(process, words))
 
 
 def _start_process(

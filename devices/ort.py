@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from devices.board import Fingerprint
+from devices.cores import choose_cores
 from devices.errors import ExecutableRefusedError, MissingRuntimeError
 from devices.fingerprint import read_fingerprint
 from devices.local import start_runner
@@ -20,7 +21,7 @@ from devices.session import RunnerSession
 
 RUNTIME_NAME: Final = "onnxruntime"
 INSTALL_COMMAND: Final = "pip install 'latloop[ort]'"
-#: One thread, also in what the runner imports: it forks, and a fork takes only one thread along.
+#: One thread in what the runner imports: it forks, and a fork takes only one thread along.
 #: Telemetry, which ONNX Runtime sends from a thread of its own, would also disturb the timing.
 _ONE_THREAD: Final = {
     "OMP_NUM_THREADS": "1",
@@ -38,7 +39,7 @@ class OrtDevice:
 
     Attributes:
         name: The name in the inventory.
-        threads: Threads that a model may use.
+        threads: Threads that a model may use, each on a core of its own.
         core: The core that measures; None takes the last one that this process may use.
         versions: (component, version) pairs for the runtime's fingerprint, beside ONNX Runtime's.
         root: Where `proc` and `sys` are found.
@@ -51,13 +52,13 @@ class OrtDevice:
     root: Path = Path("/")
 
     def __post_init__(self) -> None:
-        if self.threads != 1:
-            raise ValueError(f"threads must be 1: models are timed on one, got {self.threads}")
+        if self.threads < 1:
+            raise ValueError(f"threads must be >= 1, got {self.threads}")
 
     @property
-    def measuring_core(self) -> int:
-        """The core that children are pinned to."""
-        return max(os.sched_getaffinity(0)) if self.core is None else self.core
+    def cores(self) -> tuple[int, ...]:
+        """See `devices.local.LocalDevice`."""
+        return choose_cores(self.threads, self.core, self.root)
 
     def fingerprint(self) -> Fingerprint:
         """See `devices.device.Device`.
@@ -77,6 +78,7 @@ class OrtDevice:
         Raises:
             MissingRuntimeError: ONNX Runtime is not installed.
             ExecutableRefusedError: not a list of models, or one of them is missing.
+            TooFewCoresError: there are fewer cores than threads.
             RunnerLostError: it started and did not answer.
         """
         installed_version()
@@ -87,7 +89,7 @@ class OrtDevice:
         command = [sys.executable, "-P", "-m", "devices.ort_runner", str(executable)]
         if self.root != Path("/"):
             command += ["--root", str(self.root)]
-        return start_runner(command, self.measuring_core, os.environ | _ONE_THREAD)
+        return start_runner(command, self.cores, os.environ | _ONE_THREAD)
 
 
 def installed_version() -> str:

@@ -112,10 +112,12 @@ def _work(frame: Frame, board: Board) -> bytes:
             raise ProtocolError(f"op must be one of {', '.join(_OPS)}, got {message.get('op')!r}")
         workload = read_workload(message.get("workload"))
         core = None if message.get("core") is None else read_count(message, "core")
-        if core is not None:
-            os.sched_setaffinity(0, {core})
+        helper_cores = read_counts(message.get("helper_cores", []))
+        for each in (*helper_cores, core):  # the last one is where this thread stays
+            if each is not None:
+                os.sched_setaffinity(0, {each})
         inputs = _read_inputs(frame, workload)
-        bound = bind_model(board.models, workload, inputs)
+        bound = bind_model(board.models, workload, inputs, helper_cores)
         if isinstance(bound, Failure):
             return _failure(frame, bound)
         if message["op"] == "run":

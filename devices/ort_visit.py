@@ -51,7 +51,10 @@ class BoundModel:
 
 
 def bind_model(
-    models: Mapping[str, Path], workload: Workload, inputs: Mapping[int, NDArray[Any]]
+    models: Mapping[str, Path],
+    workload: Workload,
+    inputs: Mapping[int, NDArray[Any]],
+    helper_cores: Sequence[int] = (),
 ) -> BoundModel | Failure:
     """Load the model that a workload calls, and bind its tensors.
 
@@ -59,6 +62,7 @@ def bind_model(
         models: Files by name.
         workload: One call: of a model, on its inputs and then its outputs, in the model's order.
         inputs: What tensors hold, by index; the others hold their fill, or zeros.
+        helper_cores: A core for each thread beside the calling one.
     """
     if len(workload.calls) != 1 or workload.calls[0].kernel not in models:
         names = ", ".join(call.kernel for call in workload.calls)
@@ -66,7 +70,7 @@ def bind_model(
     (call,) = workload.calls
     try:
         session = ort.InferenceSession(
-            str(models[call.kernel]), _options(), providers=["CPUExecutionProvider"]
+            str(models[call.kernel]), _options(helper_cores), providers=["CPUExecutionProvider"]
         )
         return _bind(session, call.tensors, workload.tensors, inputs)
     except MemoryError as error:
@@ -77,9 +81,12 @@ def bind_model(
         return Failure("kernel_error", f"{call.kernel}: {error}")
 
 
-def _options() -> Any:
+def _options(helper_cores: Sequence[int]) -> Any:
     options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = 1 + len(helper_cores)
+    if helper_cores:  # counted from 1, for all threads but the calling one
+        affinities = ";".join(str(core + 1) for core in helper_cores)
+        options.add_session_config_entry("session.intra_op_thread_affinities", affinities)
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL

@@ -53,14 +53,15 @@ class RunnerSession:
     def __init__(
         self,
         stream: Stream,
-        core: int | None = None,
+        cores: tuple[int, ...] = (),
         end: Callable[[], str] = lambda: "",
     ) -> None:
         """Take over the stream and ask the runner who it is.
 
         Args:
             stream: Owned by this session from now on.
-            core: The core that children are pinned to, or None.
+            cores: The cores that threads of children are pinned to, the measuring one first;
+                with none there is one thread, pinned nowhere.
             end: Ends the runner's process if it still lives and returns its last words; called
                 once, after the stream is closed.
 
@@ -68,7 +69,7 @@ class RunnerSession:
             RunnerLostError: the runner does not answer or speaks another protocol.
         """
         self._stream = stream
-        self._core = core
+        self._cores = cores
         self._end = end
         self._next_id = 0
         self._pending: deque[_Pending] = deque()
@@ -178,7 +179,8 @@ class RunnerSession:
             raise self._give_up(error) from error
 
     def _encode(self, message: Message, blob: bytes = b"") -> bytes:
-        numbered = {"id": self._next_id, "core": self._core, **message}
+        first, others = (self._cores[0], self._cores[1:]) if self._cores else (None, ())
+        numbered = {"id": self._next_id, "core": first, "helper_cores": others, **message}
         return encode_frame(Frame(numbered, blob))
 
     def _encode_timing(self, workload: Workload, plan: TimingPlan) -> bytes:

@@ -281,7 +281,7 @@ class _Compiler:
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "profiler.compile_worker"],
+            [sys.executable, "-P", "-m", "profiler.compile_worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

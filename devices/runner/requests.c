@@ -36,6 +36,24 @@ static bool read_run(const JsonNode *node, Request *request, char *detail) {
   return false;
 }
 
+/* Reads the cores of further threads; no list at all stands for none. */
+static bool read_helpers(const JsonNode *node, Request *request, char *detail) {
+  const JsonNode *cores = json_get(node, "helper_cores");
+  bool is_list = !cores || cores->type == JSON_ARRAY;
+  request->n_helpers = 0;
+  const JsonNode *each = is_list && cores ? cores->first_child : NULL;
+  for (; each; each = each->next) {
+    uint64_t core;
+    is_list = is_list && request->n_helpers < MAX_HELPERS && json_u64(each, &core) &&
+              core <= INT32_MAX;
+    if (!is_list) break;
+    request->helper_cores[request->n_helpers++] = (int)core;
+  }
+  if (!is_list)
+    snprintf(detail, MAX_DETAIL, "helper_cores must list up to %d whole numbers", MAX_HELPERS);
+  return is_list;
+}
+
 bool request_read(const JsonNode *node, const Frame *frame, Request *request, char *detail) {
   const JsonNode *core = json_get(node, "core");
   const char *op = json_string(json_get(node, "op"));
@@ -49,6 +67,7 @@ bool request_read(const JsonNode *node, const Frame *frame, Request *request, ch
     return false;
   }
   request->core = is_pinned ? (int64_t)chosen : -1;
+  if (!read_helpers(node, request, detail)) return false;
   if (!json_u64(json_get(node, "timeout_ms"), &request->timeout_ms) || !request->timeout_ms ||
       request->timeout_ms > INT32_MAX) {
     snprintf(detail, MAX_DETAIL, "timeout_ms must be from 1 to %d", INT32_MAX);
@@ -139,11 +158,22 @@ static bool prepare(int descriptor, const Request *request, Memory *memory) {
   return false;
 }
 
+static bool start_helpers(int descriptor, const Request *request) {
+  char detail[MAX_DETAIL];
+  int refused;
+  if (!request->n_helpers || pool_start(request->helper_cores, request->n_helpers, &refused))
+    return true;
+  snprintf(detail, sizeof detail, "cannot run a thread on core %d: %s",
+           request->helper_cores[refused], strerror(errno));
+  send_failure(descriptor, request->id, "bad_request", detail);
+  return false;
+}
+
 void work_on_request(int descriptor, volatile int64_t *progress, const void *context) {
   const Request *request = context;
   Memory memory;
   Samples samples = {0};
-  if (!prepare(descriptor, request, &memory)) return;
+  if (!prepare(descriptor, request, &memory) || !start_helpers(descriptor, request)) return;
   if (!request->is_timing) copy_inputs(request, &memory);
   Executable executable = bind_calls(&request->workload, &memory);
   flush_subnormals();

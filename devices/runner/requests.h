@@ -4,6 +4,7 @@
 
 #include "frames.h"
 #include "json.h"
+#include "pool.h"
 #include "timing.h"
 #include "workload.h"
 
@@ -11,6 +12,8 @@ typedef struct {
   uint64_t id;
   bool is_timing; /* else a run */
   int64_t core;   /* -1: not pinned */
+  int n_helpers;  /* threads beside the one that calls kernels */
+  int helper_cores[MAX_HELPERS];
   uint64_t timeout_ms;
   int64_t tick_ns;
   Workload workload;

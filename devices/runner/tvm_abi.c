@@ -1,11 +1,16 @@
 #define _GNU_SOURCE
 #include "tvm_abi.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "buffer.h"
+#include "pool.h"
+#include "processor.h"
 
 enum { N_WORKSPACES = 256, WORKSPACE_ALIGNMENT = 64 };
 
@@ -22,8 +27,19 @@ typedef struct {
 
 typedef int (*FTVMParallelLambda)(int task_id, TVMParallelGroupEnv *environment, void *closure);
 
-static Workspace workspaces[N_WORKSPACES];
-static char error_text[1024];
+/* One launch of a parallel kernel: what its environment's handle points to. */
+typedef struct {
+  FTVMParallelLambda lambda;
+  void *closure;
+  TVMParallelGroupEnv environment;
+  bool is_together; /* all tasks run at once, so that they may wait for each other */
+  atomic_int n_arrived;
+  atomic_uint n_barriers;
+} Launch;
+
+static _Thread_local Workspace workspaces[N_WORKSPACES];
+static char error_text[1024]; /* of the first error: others may follow from it */
+static pthread_mutex_t error_mutex = PTHREAD_MUTEX_INITIALIZER;
 
 const Kernel *find_kernel(const char *name) {
   for (size_t i = 0; i < latloop_n_kernels; i++)
@@ -34,19 +50,22 @@ const Kernel *find_kernel(const char *name) {
 const char *kernel_error(void) { return error_text; }
 
 void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int32_t n_parts) {
-  snprintf(error_text, sizeof error_text, "%s: ", kind);
-  for (int32_t i = 0; i < n_parts; i++) {
+  pthread_mutex_lock(&error_mutex);
+  bool is_first = !*error_text;
+  if (is_first) snprintf(error_text, sizeof error_text, "%s: ", kind);
+  for (int32_t i = 0; i < n_parts && is_first; i++) {
     size_t length = strlen(error_text);
     if (parts[i]) snprintf(error_text + length, sizeof error_text - length, "%s", parts[i]);
   }
+  pthread_mutex_unlock(&error_mutex);
 }
 
 void TVMFFIErrorSetRaisedFromCStr(const char *kind, const char *message) {
   TVMFFIErrorSetRaisedFromCStrParts(kind, &message, 1);
 }
 
-/* Blocks are kept and given out again, the smallest that fits: a kernel that allocates at every
- * call would otherwise be timed with its page faults. */
+/* Blocks are kept and given out again to the same thread, the smallest that fits: a kernel that
+ * allocates at every call would otherwise be timed with its page faults. */
 void *TVMBackendAllocWorkspace(int device_type, int device_id, uint64_t n_bytes,
                                int type_code, int type_bits) {
   (void)device_type, (void)device_id, (void)type_code, (void)type_bits;
@@ -81,15 +100,35 @@ int TVMBackendFreeWorkspace(int device_type, int device_id, void *data) {
   return -1;
 }
 
-/* One task does everything: kernels divide their work by the number of tasks that they find. */
+static int run_task(int task, void *context) {
+  Launch *launch = context;
+  return launch->lambda(task, &launch->environment, launch->closure);
+}
+
+/* As many tasks as there are threads where a kernel leaves it open: it divides its work by the
+ * number that it finds. */
 int TVMBackendParallelLaunch(FTVMParallelLambda lambda, void *closure, int n_tasks) {
-  (void)n_tasks;
-  TVMParallelGroupEnv environment = {NULL, 1};
-  return lambda(0, &environment, closure);
+  Launch launch = {.lambda = lambda, .closure = closure};
+  launch.environment.sync_handle = &launch;
+  launch.environment.num_task = n_tasks > 0 ? n_tasks : pool_size();
+  launch.is_together = launch.environment.num_task <= pool_size();
+  return pool_run(run_task, &launch, launch.environment.num_task);
 }
 
 int TVMBackendParallelBarrier(int task_id, TVMParallelGroupEnv *environment) {
-  (void)task_id, (void)environment;
+  (void)task_id;
+  Launch *launch = environment->sync_handle;
+  if (!launch->is_together) {
+    TVMFFIErrorSetRaisedFromCStr("RuntimeError",
+                                 "more tasks wait for each other than there are threads");
+    return -1;
+  }
+  unsigned number = atomic_load(&launch->n_barriers);
+  if (atomic_fetch_add(&launch->n_arrived, 1) + 1 == environment->num_task) {
+    atomic_store(&launch->n_arrived, 0);
+    atomic_fetch_add(&launch->n_barriers, 1);
+  }
+  while (atomic_load(&launch->n_barriers) == number) relax();
   return 0;
 }
 

@@ -25,6 +25,6 @@ def check(workbench: Workbench, progress: StageProgress = quiet) -> DeviceCheck:
     with workbench.device.start(linked.executable) as runner:
         tick_ns = runner.description.tick_ns
     progress("check", 1, 2)
-    health = check_health(workbench.device.measuring_core, tick_ns, workbench.device.root)
+    health = check_health(workbench.device.cores, tick_ns, workbench.device.root)
     progress("check", 2, 2)
     return DeviceCheck(health, tick_ns)

@@ -114,12 +114,13 @@ def _device(workbench: Workbench) -> DeviceSummary:
     board, runtime = workbench.fingerprint.board, workbench.fingerprint.runtime
     memory_gib = board.memory_bytes / 2**30
     governor = runtime.governor or "unknown"
+    threads = f"{runtime.threads} thread{'s' if runtime.threads > 1 else ''}"
     return DeviceSummary(
         name=workbench.device.name,
         device_id=workbench.device_id,
         board=f"{board.cpu_model}, {board.architecture}, {board.n_cores} cores, "
         f"{memory_gib:.1f} GiB",
-        runtime=f"{runtime.name}, {runtime.threads} thread, {runtime.os_image}, "
+        runtime=f"{runtime.name}, {threads}, {runtime.os_image}, "
         f"kernel {runtime.kernel_release}, governor {governor}",
         versions=runtime.versions,
     )
@@ -265,7 +266,7 @@ def _quality(workbench: Workbench, visits: list[Visit]) -> DeviceQuality | None:
     )
     flags = Counter(flag for visit in visits for flag in visit.flags)
     failures = Counter(v.outcome.reason for v in visits if isinstance(v.outcome, Failure))
-    health = check_health(workbench.device.measuring_core, root=workbench.device.root)
+    health = check_health(workbench.device.cores, root=workbench.device.root)
     return DeviceQuality(
         n_visits=len(visits),
         flags=tuple(flags.most_common()),

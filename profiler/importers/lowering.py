@@ -10,6 +10,7 @@ from profiler.importers.decompose import decompose_average_pool, decompose_batch
 from profiler.importers.imported import ImportedModel
 from profiler.importers.known import fold_constants
 from profiler.importers.match import match_operators
+from profiler.importers.moments import decompose_moments
 from profiler.importers.neighbours import hoist_factors, release_additions, sink_transposes
 from profiler.importers.parts import split_products
 from profiler.importers.relax_emit import Emitter
@@ -43,6 +44,7 @@ def lower_relax(
     fold_constants(graph)
     decompose_batch_norm(graph)
     decompose_average_pool(graph)
+    decompose_moments(graph)
     # A factor and a term may have met constants.
     fold_constants(graph)
     simplify_powers(graph)

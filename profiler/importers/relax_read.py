@@ -174,5 +174,6 @@ _ATTRIBUTES: Final = (
     "strides", "padding", "dilation", "groups", "output_padding", "pool_size", "ceil_mode",
     "count_include_pad", "axis", "axes", "keepdims", "begin", "end", "indices_or_sections",
     "epsilon", "center", "scale", "output_size", "data_layout", "kernel_layout", "out_dtype",
-    "dtype", "min", "max", "approximate", "pad_width", "pad_mode", "pad_value",
+    "dtype", "min", "max", "approximate", "pad_width", "pad_mode", "pad_value", "num_groups",
+    "channel_axis",
 )  # fmt: skip

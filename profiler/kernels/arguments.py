@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tvm import tirx
 
 from profiler.kernels.epilogue import Output
 from profiler.kernels.panels import MOST_SUMS, Tile
+from profiler.kernels.tasks import Task, run
 from profiler.kernels.tir import (
     Buffer,
     Expression,
     RegisterFile,
     Statement,
-    block,
     function,
     load,
     number,
@@ -51,9 +51,9 @@ class Arguments:
             return load(self["bias"], (channel,), lanes)
         return number(0.0, lanes)
 
-    def function(self, body: Statement) -> object:
-        """The kernel with these arguments."""
-        return function(tuple(self.buffers.values()), block(self.registers.declare(), body))
+    def function(self, schedule: Schedule, body: Callable[[Task], Statement]) -> object:
+        """The kernel with these arguments; the body is what one task of the schedule's does."""
+        return function(tuple(self.buffers.values()), run(schedule, self.registers, body))
 
 
 def name_arguments(operator: Operator, schedule: Schedule) -> Arguments:

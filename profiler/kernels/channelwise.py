@@ -10,15 +10,8 @@ from tvm import tirx
 
 from profiler.kernels.arguments import Arguments, name_arguments
 from profiler.kernels.panels import Tile
-from profiler.kernels.tir import (
-    Expression,
-    Statement,
-    block,
-    load,
-    loop,
-    number,
-    over_channels,
-)
+from profiler.kernels.tasks import Task
+from profiler.kernels.tir import Expression, Statement, block, load, number
 from profiler.kernels.window import Windows, horizontal, over_windows, vertical
 from profiler.operator import Operator
 from profiler.schedules.schedule import Schedule
@@ -30,7 +23,7 @@ def write(operator: Operator, schedule: Schedule) -> Any:
     """out[b, i, j, c] = epilogue(sum, mean or maximum over the window of x[b, ..., c])."""
     arguments = name_arguments(operator, schedule)
     windows = _Windows(operator, schedule, arguments)
-    return arguments.function(loop(operator.input_shape[0], windows.nest))
+    return arguments.function(schedule, windows.nest)
 
 
 class _Windows:
@@ -42,20 +35,27 @@ class _Windows:
         self._most_pixels = schedule["pixels"]
         self._channels_outer = bool(schedule["channels_outer"])
 
-    def nest(self, image: Expression) -> Statement:
-        """All tiles of one image."""
-        n_rows = self._rows.n_out
-        if self._channels_outer:
-            return over_channels(
-                *self._channels,
-                lambda c, n, lanes: loop(n_rows, lambda i: self._row(image, i, c, n, lanes)),
+    def nest(self, task: Task) -> Statement:
+        """A task's tiles of all images."""
+        n_images, n_rows = self._operator.input_shape[0], self._rows.n_out
+        images, rows = task.rows.among(n_images, n_rows)
+
+        def tiles(image: Expression) -> Statement:
+            if self._channels_outer:
+                return task.channels.over_channels(
+                    *self._channels,
+                    lambda c, n, lanes: rows.loop(
+                        n_rows, lambda i: self._row(image, i, c, n, lanes)
+                    ),
+                )
+            return rows.loop(
+                n_rows,
+                lambda i: task.channels.over_channels(
+                    *self._channels, lambda c, n, lanes: self._row(image, i, c, n, lanes)
+                ),
             )
-        return loop(
-            n_rows,
-            lambda i: over_channels(
-                *self._channels, lambda c, n, lanes: self._row(image, i, c, n, lanes)
-            ),
-        )
+
+        return images.loop(n_images, tiles)
 
     def _row(
         self, image: Expression, i: Expression, channel: Expression, n_vectors: int, lanes: int

@@ -7,6 +7,7 @@ from typing import Any
 
 from profiler.kernels.arguments import Arguments, name_arguments
 from profiler.kernels.panels import Panel, Panels
+from profiler.kernels.tasks import Task
 from profiler.kernels.tir import Expression, Statement, block, load, loop
 from profiler.kernels.window import Windows, horizontal, over_windows, vertical
 from profiler.operator import Operator
@@ -17,12 +18,13 @@ def write(operator: Operator, schedule: Schedule) -> Any:
     """out[b, i, j, o] = epilogue(sum over ky, kx, k of x[b, ...] weight[ky, kx, k, o])."""
     arguments = name_arguments(operator, schedule)
     convolution = _Convolution(operator, schedule, arguments)
-    return arguments.function(loop(operator.input_shape[0], convolution.nest))
+    return arguments.function(schedule, convolution.nest)
 
 
 class _Convolution:
     def __init__(self, operator: Operator, schedule: Schedule, arguments: Arguments) -> None:
         self._arguments = arguments
+        self._n_images = operator.input_shape[0]
         self._rows, self._columns = vertical(operator), horizontal(operator)
         self._n_groups = operator.groups
         self._depth = operator.input_shape[3] // operator.groups
@@ -31,14 +33,23 @@ class _Convolution:
         self._panels = Panels(operator, schedule)
         self._panels_outer = bool(schedule["panels_outer"])
 
-    def nest(self, image: Expression) -> Statement:
-        """All tiles of one image."""
-        n_rows = self._rows.n_out
-        if self._panels_outer:
-            return self._panels.over(
-                lambda panel: loop(n_rows, lambda i: self._row(image, i, panel))
+    def nest(self, task: Task) -> Statement:
+        """A task's tiles of all images."""
+        n_rows, panels = self._rows.n_out, task.channels
+        images, rows = task.rows.among(self._n_images, n_rows)
+
+        def tiles(image: Expression) -> Statement:
+            if self._panels_outer:
+                return self._panels.over(
+                    panels,
+                    lambda panel: rows.loop(n_rows, lambda i: self._row(image, i, panel)),
+                )
+            return rows.loop(
+                n_rows,
+                lambda i: self._panels.over(panels, lambda panel: self._row(image, i, panel)),
             )
-        return loop(n_rows, lambda i: self._panels.over(lambda panel: self._row(image, i, panel)))
+
+        return images.loop(self._n_images, tiles)
 
     def _row(self, image: Expression, i: Expression, panel: Panel) -> Statement:
         return over_windows(

@@ -5,15 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from profiler.kernels.arguments import Arguments, name_arguments
-from profiler.kernels.tir import (
-    Expression,
-    Statement,
-    block,
-    load,
-    loop,
-    number,
-    over_channels,
-)
+from profiler.kernels.tasks import Task
+from profiler.kernels.tir import Expression, Statement, block, load, loop, number
 from profiler.operator import Operator
 from profiler.schedules.schedule import Schedule
 
@@ -40,11 +33,15 @@ def write_mean(operator: Operator, schedule: Schedule) -> Any:
             arguments.output.write(tile.means(height * width), lambda _: (b, 0, 0), channel, lanes),
         )
 
-    body = loop(
-        n_images,
-        lambda b: over_channels(*channels, lambda c, n, lanes: mean(b, c, n, lanes)),
+    return arguments.function(
+        schedule,
+        lambda task: task.rows.loop(
+            n_images,
+            lambda b: task.channels.over_channels(
+                *channels, lambda c, n, lanes: mean(b, c, n, lanes)
+            ),
+        ),
     )
-    return arguments.function(body)
 
 
 def write_once(operator: Operator, schedule: Schedule) -> Any:
@@ -57,11 +54,20 @@ def write_once(operator: Operator, schedule: Schedule) -> Any:
         found = [_combine(operator, arguments, place, channel + v * lanes, lanes) for v in range(n)]
         return arguments.output.write([found], lambda _: place, channel, lanes)
 
-    def pixel(b: Expression, i: Expression, j: Expression) -> Statement:
-        return over_channels(*channels, lambda c, n, lanes: values((b, i, j), c, n, lanes))
+    def part(task: Task) -> Statement:
+        images, rows = task.rows.among(n_images, height)
 
-    body = loop(n_images, lambda b: loop(height, lambda i: loop(width, lambda j: pixel(b, i, j))))
-    return arguments.function(body)
+        def pixel(*place: Expression) -> Statement:
+            return task.channels.over_channels(
+                *channels, lambda c, n, lanes: values(place, c, n, lanes)
+            )
+
+        return images.loop(
+            n_images,
+            lambda b: rows.loop(height, lambda i: loop(width, lambda j: pixel(b, i, j))),
+        )
+
+    return arguments.function(schedule, part)
 
 
 def _combine(

@@ -7,7 +7,8 @@ from typing import Any
 
 from profiler.kernels.arguments import Arguments, name_arguments
 from profiler.kernels.panels import Panel, Panels
-from profiler.kernels.tir import Expression, Statement, block, load, loop, over
+from profiler.kernels.tasks import Task
+from profiler.kernels.tir import Expression, Statement, block, load, loop
 from profiler.operator import Operator
 from profiler.schedules.schedule import Schedule
 from profiler.schedules.tiles import even_runs
@@ -16,7 +17,7 @@ from profiler.schedules.tiles import even_runs
 def write(operator: Operator, schedule: Schedule) -> Any:
     """out[i, j] = epilogue(sum over k of x[i, k] weight[k, j]); rows are all pixels."""
     arguments = name_arguments(operator, schedule)
-    return arguments.function(_Product(operator, schedule, arguments).nest())
+    return arguments.function(schedule, _Product(operator, schedule, arguments).nest)
 
 
 class _Product:
@@ -28,15 +29,18 @@ class _Product:
         self._panels = Panels(operator, schedule)
         self._panels_outer = bool(schedule["panels_outer"])
 
-    def nest(self) -> Statement:
-        """All tiles; the outer loop's slice of its operand stays near while the inner one runs."""
+    def nest(self, task: Task) -> Statement:
+        """A task's tiles; the outer loop's slice of its operand stays near while the inner runs."""
         if self._panels_outer:
             return self._panels.over(
-                lambda panel: over(self._rows, lambda row, n: self._tile(row, n, panel))
+                task.channels,
+                lambda panel: task.rows.over(self._rows, lambda row, n: self._tile(row, n, panel)),
             )
-        return over(
+        return task.rows.over(
             self._rows,
-            lambda row, n: self._panels.over(lambda panel: self._tile(row, n, panel)),
+            lambda row, n: self._panels.over(
+                task.channels, lambda panel: self._tile(row, n, panel)
+            ),
         )
 
     def _tile(self, row: Expression, n_rows: int, panel: Panel) -> Statement:

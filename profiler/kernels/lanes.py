@@ -11,7 +11,8 @@ from tvm import sym, tirx
 
 from profiler.fast_math import FUNCTIONS, Name
 from profiler.kernels.steps import OtherFormError
-from profiler.kernels.tir import Buffer, Expression, Statement, load, loop, number, spread
+from profiler.kernels.tasks import Part
+from profiler.kernels.tir import Buffer, Expression, Statement, load, number, spread
 from profiler.schedules.generic import nodes_of
 
 _BINARY: Final = (
@@ -135,17 +136,25 @@ class Reader:
         self.moving: dict[Any, Callable[[Expression, int], Expression]] = {}
         self.standing: dict[Any, Expression] = {}
 
-    def over(self, variables: Mapping[Any, int], body: Callable[[], Statement]) -> Statement:
-        """Loops over some variables, the last one inside, around a body that reads `places`."""
+    def over(
+        self, variables: Mapping[Any, int], parts: Sequence[Part], body: Callable[[], Statement]
+    ) -> Statement:
+        """Loops over some variables, the last one inside, around a body that reads `places`.
+
+        Args:
+            variables: With their extents.
+            parts: What a task runs of each loop.
+            body: Inside of all of them.
+        """
         if not variables:
             return body()
         (variable, extent), *inner = variables.items()
 
         def inside(place: Expression) -> Statement:
             self.places[variable] = place
-            return self.over(dict(inner), body)
+            return self.over(dict(inner), parts[1:], body)
 
-        return loop(extent, inside)
+        return parts[0].loop(extent, inside)
 
     def vector(self, value: Expression, first: Expression, lanes: int, name: Name) -> Expression:
         """An expression for so many columns.

@@ -12,6 +12,7 @@ from tvm import tirx
 from profiler.kernels.lanes import Index, Place, Reader, Views
 from profiler.kernels.panels import MOST_SUMS, Tile
 from profiler.kernels.steps import OtherFormError, Step, aligned, n_calls, read_steps
+from profiler.kernels.tasks import Part, Task, run
 from profiler.kernels.tir import (
     Expression,
     RegisterFile,
@@ -21,7 +22,6 @@ from profiler.kernels.tir import (
     load,
     loop,
     number,
-    over,
     store,
 )
 from profiler.schedules.schedule import Schedule
@@ -118,7 +118,7 @@ def write_product(form: Product, schedule: Schedule) -> Any:
 
 class _Writer:
     def __init__(self, form: Product, schedule: Schedule) -> None:
-        self._form = form
+        self._form, self._schedule = form, schedule
         self._lanes = schedule["lanes"]
         n_vectors = -(-form.n_columns // self._lanes)
         self._rows = even_runs(form.n_rows, schedule["rows"])
@@ -131,18 +131,26 @@ class _Writer:
 
     def function(self) -> Any:
         """The kernel."""
-        body = self._reader.over(self._form.outer, self._matrix)
-        return function(self._form.views.buffers, block(self._registers.declare(), body))
+        body = run(self._schedule, self._registers, self._matrices)
+        return function(self._form.views.buffers, body)
 
-    def _matrix(self) -> Statement:
+    def _matrices(self, task: Task) -> Statement:
+        """A task's tiles of all products."""
+        n_tiles = sum(tiles.count for tiles in self._rows)
+        *outer, rows = task.rows.among(*self._form.outer.values(), n_tiles)
+        return self._reader.over(self._form.outer, outer, lambda: self._matrix(rows, task.channels))
+
+    def _matrix(self, rows: Part, columns: Part) -> Statement:
         if self._columns_outer:
-            return over(
+            return columns.over(
                 self._columns,
-                lambda first, n: over(self._rows, lambda row, m: self._tile(row, m, first, n)),
+                lambda first, n: rows.over(self._rows, lambda row, m: self._tile(row, m, first, n)),
             )
-        return over(
+        return rows.over(
             self._rows,
-            lambda row, m: over(self._columns, lambda first, n: self._tile(row, m, first, n)),
+            lambda row, m: columns.over(
+                self._columns, lambda first, n: self._tile(row, m, first, n)
+            ),
         )
 
     def _tile(self, row: Expression, n_rows: int, first: Expression, n_vectors: int) -> Statement:

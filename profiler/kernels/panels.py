@@ -6,16 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from profiler.kernels.tir import (
-    Expression,
-    Registers,
-    Statement,
-    block,
-    loop,
-    number,
-    over,
-    spread,
-)
+from profiler.kernels.tasks import WHOLE, Part
+from profiler.kernels.tir import Expression, Registers, Statement, block, number, spread
 from profiler.operator import Operator
 from profiler.schedules.schedule import Schedule
 from profiler.schedules.tiles import even_runs, last_apart
@@ -122,11 +114,12 @@ class Panels:
         # The last one apart: a ragged end is written where its place is known.
         self._runs = last_apart(even_runs(self.n_vectors, schedule["vectors"]))
 
-    def over(self, body: Callable[[Panel], Statement]) -> Statement:
-        """Run a body for each panel of each group."""
-        return loop(
+    def over(self, part: Part, body: Callable[[Panel], Statement]) -> Statement:
+        """Run a body for each panel of each group; tasks share groups if there are any."""
+        groups, panels = (part, WHOLE) if self._n_groups > 1 else (WHOLE, part)
+        return groups.loop(
             self._n_groups,
-            lambda group: over(
+            lambda group: panels.over(
                 self._runs,
                 lambda first, n: body(Panel(group, first, n, self._n_channels(first, n))),
             ),

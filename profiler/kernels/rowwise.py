@@ -13,6 +13,7 @@ from tvm import tirx
 
 from profiler.kernels.lanes import Index, Reader, Views
 from profiler.kernels.steps import OtherFormError, Step, aligned, loads_in, n_calls, read_steps
+from profiler.kernels.tasks import Task, run
 from profiler.kernels.tir import (
     MOST_NAMES,
     Buffer,
@@ -172,7 +173,7 @@ def write_rows(form: Rows, schedule: Schedule) -> Any:
 
 class _Writer:
     def __init__(self, form: Rows, schedule: Schedule) -> None:
-        self._form = form
+        self._form, self._schedule = form, schedule
         self._lanes = schedule["lanes"]
         self._n_vectors = schedule["vectors"]
         self._registers = RegisterFile()
@@ -182,8 +183,13 @@ class _Writer:
 
     def function(self) -> Any:
         """The kernel."""
-        body = self._reader.over(self._form.rows, self._row)
-        return function(self._form.views.buffers, block(self._registers.declare(), body))
+        body = run(self._schedule, self._registers, self._task)
+        return function(self._form.views.buffers, body)
+
+    def _task(self, task: Task) -> Statement:
+        extents = self._form.rows.values()
+        parts = task.rows.among(*extents) if extents else ()
+        return self._reader.over(self._form.rows, parts, self._row)
 
     def _row(self) -> Statement:
         return block(*(self._pass(steps) for steps in self._form.passes))

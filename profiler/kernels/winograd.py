@@ -14,6 +14,7 @@ from tvm import tirx
 
 from profiler.kernels.arguments import Arguments, name_arguments
 from profiler.kernels.filtering import Transforms
+from profiler.kernels.tasks import Part, Task
 from profiler.kernels.tir import (
     Buffer,
     Cuts,
@@ -40,7 +41,7 @@ Place = tuple[Expression, Expression, Expression]
 def write(operator: Operator, schedule: Schedule) -> Any:
     """out[b, i, j, o] = epilogue(sum over ky, kx, k of x[b, ...] weight[ky, kx, k, o])."""
     arguments = name_arguments(operator, schedule)
-    return arguments.function(_Convolution(operator, schedule, arguments).nest())
+    return arguments.function(schedule, _Convolution(operator, schedule, arguments).nest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +102,20 @@ class _Convolution:
         buffer = tirx.decl_buffer((n_numbers,), "float32", name="squares")
         return _Stack(buffer, 0, *image), _Stack(buffer, offset, *result)
 
-    def nest(self) -> Statement:
-        """All blocks of all images."""
+    def nest(self, task: Task) -> Statement:
+        """A task's blocks of all images; tasks that share channels transform every input each."""
+        images, blocks = task.rows.among(self._n_images, self._blocks.count)
         return block(
             tirx.AllocBuffer(self._image.buffer),
-            loop(
+            images.loop(
                 self._n_images,
-                lambda image: loop(self._blocks.count, lambda index: self._block(image, index)),
+                lambda image: blocks.loop(
+                    self._blocks.count, lambda index: self._block(image, index, task.channels)
+                ),
             ),
         )
 
-    def _block(self, image: Expression, index: Expression) -> Statement:
+    def _block(self, image: Expression, index: Expression, panels: Part) -> Statement:
         first, n_rows = self._blocks.start(index), self._blocks.size(index)
 
         def panel(n: Expression) -> Statement:
@@ -132,7 +136,7 @@ class _Convolution:
             self._over_squares(
                 n_rows, lambda i, j, square: self._transform((image, first + i, j), square)
             ),
-            loop(self._panels.count, panel),
+            panels.loop(self._panels.count, panel),
         )
 
     def _over_squares(

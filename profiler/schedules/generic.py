@@ -2,7 +2,7 @@
 
 For each block the innermost loop becomes one along which every tensor is read and written either
 number by number or not at all; sums that must run along that loop are left to the compiler, which
-may reorder their terms.
+may reorder their terms. Of several threads each takes a part of the loop that can be outermost.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from profiler.operator import Operator
 from profiler.schedules.schedule import Schedule
-from profiler.schedules.tiles import divisors, vector_split
+from profiler.schedules.tiles import best_shared, divisors, vector_split
 from profiler.target import Target
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ RULE = "generic"
 _VECTORS, _ROWS = 4, 6
 #: Shorter vectors are left to the compiler, which may find others.
 _LEAST_LANES = 4
+#: TVM's number of plain loops.
+_SERIAL = 0
 
 
 def candidates(operator: Operator, target: Target) -> tuple[Schedule, ...]:
@@ -45,10 +47,12 @@ def apply(schedule: Schedule, sch: s_tir.Schedule, target: Target) -> None:
     if not has_blocks(sch):
         return
     inline(sch)
-    if not schedule["vectors"]:
-        return
     for block in blocks_of(sch):
-        _lay_out(sch, block, schedule, target.lanes)
+        if schedule.n_tasks > 1:
+            _bring_out(sch, block, schedule.n_tasks)
+        if schedule["vectors"]:
+            _lay_out(sch, block, schedule, target.lanes)
+        _share(sch, block, schedule)
 
 
 def has_blocks(sch: s_tir.Schedule) -> bool:
@@ -71,6 +75,32 @@ def inline(sch: s_tir.Schedule) -> None:
         n_made = n_iterations(sch, block)
         if all(n_iterations(sch, reader) <= n_made for reader in consumers):
             _try(sch.compute_inline, block)
+
+
+def _bring_out(sch: s_tir.Schedule, block: Any, n_tasks: int) -> None:
+    """Put outside the loop over places that tasks divide best, other than the innermost one."""
+    loops = sch.get_loops(block)
+    kinds = [int(v.iter_type) for v in sch.get(block).iter_vars]
+    if len(kinds) != len(loops):
+        return
+    inner = find_innermost(sch, block, loops)
+    outer = [
+        loop for loop, kind in zip(loops, kinds, strict=True) if kind == 0 and loop is not inner
+    ]
+    if outer:
+        best = outer[best_shared([_extent(sch, loop) for loop in outer], n_tasks)]
+        rest = [loop for loop in loops if loop is not best]
+        _try(lambda loop: sch.reorder(loop, *rest), best)
+
+
+def _share(sch: s_tir.Schedule, block: Any, schedule: Schedule) -> None:
+    """Let tasks share the outermost loop of a block, if TVM finds that its passes are independent.
+
+    It does not see so once the start of sums stands apart. Loops that run once are passed over.
+    """
+    loop = next((each for each in sch.get_loops(block) if _extent(sch, each) > 1), None)
+    if schedule.n_tasks > 1 and loop is not None and int(sch.get(loop).kind) == _SERIAL:
+        _try(sch.parallel, loop)
 
 
 def _lay_out(sch: s_tir.Schedule, block: Any, schedule: Schedule, lanes: int) -> None:
@@ -116,6 +146,7 @@ def _sum_in_registers(
     whole, fitting = vector_split(extent, lanes)
     if fitting < _LEAST_LANES:
         sch.reorder(*outer, *sums, inner)
+        _share(sch, block, schedule)
         if extent >= lanes:
             sch.decompose_reduction(block, sums[0])
         return
@@ -134,6 +165,7 @@ def _sum_in_registers(
     for loop in (*rows, vector):
         sch.unroll(loop)
     sch.vectorize(lane)
+    _share(sch, block, schedule)
     init = sch.decompose_reduction(block, sums[0])
     _vectorize_tile(sch, init, n_vectors * lanes, lanes, is_written=False)
     _vectorize_tile(sch, written, n_vectors * lanes, lanes, is_written=True)
@@ -214,11 +246,11 @@ def _extent(sch: s_tir.Schedule, loop: Any) -> int:
     return int(sch.get(loop).extent)
 
 
-def _try(action: Any, block: Any) -> None:
-    """Do what TVM may refuse: a block that must stay as it is stays."""
+def _try(action: Any, place: Any) -> None:
+    """Do what TVM may refuse: a block or loop that must stay as it is stays."""
     from tvm.s_tir.schedule import ScheduleError  # noqa: PLC0415
 
     try:
-        action(block)
+        action(place)
     except ScheduleError:
         return

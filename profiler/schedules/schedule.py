@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+#: Parameters of schedules for several threads: tasks that share rows, or output channels.
+ROW_TASKS: Final = "row_tasks"
+CHANNEL_TASKS: Final = "channel_tasks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +26,12 @@ class Schedule:
     def text(self) -> str:
         """Canonical text, such as `gemm rows=4 vectors=2`."""
         return " ".join([self.rule, *(f"{name}={value}" for name, value in self.parameters)])
+
+    @property
+    def n_tasks(self) -> int:
+        """Tasks that the kernel starts; with 1 it starts none."""
+        options = dict(self.parameters)
+        return max(options.get(ROW_TASKS, 1), options.get(CHANNEL_TASKS, 1))
 
     def __getitem__(self, name: str) -> int:
         return dict(self.parameters)[name]

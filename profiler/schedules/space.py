@@ -16,6 +16,7 @@ from profiler.schedules import (
     generic,
     matmul,
     rowwise,
+    threads,
     window,
     winograd,
 )
@@ -29,6 +30,11 @@ VERSION = 7
 
 def candidates(operator: Operator, target: Target) -> tuple[Schedule, ...]:
     """Schedules worth trying for an operator, the most promising first; never empty."""
+    found = _of_one_thread(operator, target)
+    return found if target.threads == 1 else threads.shared(operator, found, target)
+
+
+def _of_one_thread(operator: Operator, target: Target) -> tuple[Schedule, ...]:
     if operator.body is not None:
         return (*_of_form(operator.body.form, target), *generic.candidates(operator, target))
     if is_pointwise(operator):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 #: Sums that must be under way to hide the latency of a fused multiply-add: 4 cycles, 2 units.
 _SUMS_IN_FLIGHT: Final = 8
 _MOST_VECTORS: Final = 8
+#: Of 64 bytes.
+_WIDE_LANES: Final = 16
 #: The narrowest vectors that processors have.
 _LEAST_LANES: Final = 4
 
@@ -87,6 +90,18 @@ def in_orders(
     return [(1, tile) for tile in tiles] + inside
 
 
+def unevenness(loads: Sequence[int], n: int) -> float:
+    """What the task with most work has over a fair share, when n tasks share tiles in order."""
+    bounds = [task * len(loads) // n for task in range(n + 1)]
+    most = max(sum(loads[a:b]) for a, b in pairwise(bounds))
+    return most * n / sum(loads)
+
+
+def best_shared(extents: Sequence[int], n: int) -> int:
+    """Which of some nested loops n tasks share: of those that divide best the outermost."""
+    return min(range(len(extents)), key=lambda i: -(-extents[i] // n) * n / extents[i])
+
+
 def last_apart(runs: tuple[Run, ...]) -> tuple[Run, ...]:
     """The same tiles with the last one as a run of its own."""
     *first, last = runs
@@ -121,6 +136,23 @@ def pieces(length: int, lanes: int) -> tuple[tuple[int, int], ...]:
 def fitting_lanes(n_channels: int, lanes: int) -> int:
     """Lanes of the narrowest vectors that hold all channels at once, `lanes` where none does."""
     return min(lanes, max(_LEAST_LANES, 1 << (n_channels - 1).bit_length()))
+
+
+def lane_choices(n_channels: int, target_lanes: int) -> tuple[int, ...]:
+    """Lanes worth trying for so many channels, the widest first.
+
+    Where vectors of 64 bytes take two cycles, as on AMD's Zen 4, those of 32 do as much in a cycle,
+    and may hold the channels with less left over: 24 are three of 8, and one and a half of 16.
+    """
+    lanes = fitting_lanes(n_channels, target_lanes)
+    half = lanes // 2
+    if lanes < _WIDE_LANES or _rounded_up(n_channels, half) == _rounded_up(n_channels, lanes):
+        return (lanes,)
+    return (lanes, half)
+
+
+def _rounded_up(length: int, lanes: int) -> int:
+    return -(-length // lanes) * lanes
 
 
 def whole_lanes(length: int, lanes: int) -> int:

@@ -11,10 +11,14 @@ from profiler.target import Target
 
 #: Small kernels in TVM's calling convention, written by hand. Tensors have one dimension.
 KERNELS = """
+#define _GNU_SOURCE
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
 #include "tvm_abi.h"
 
@@ -22,6 +26,7 @@ extern void *(*__TVMBackendAllocWorkspace)(int, int, uint64_t, int, int);
 extern int (*__TVMBackendFreeWorkspace)(int, int, void *);
 typedef struct { void *sync_handle; int32_t num_task; } Group;
 extern int (*__TVMBackendParallelLaunch)(int (*)(int, Group *, void *), void *, int);
+extern int (*__TVMBackendParallelBarrier)(int, Group *);
 void TVMFFIErrorSetRaisedFromCStr(const char *kind, const char *message);
 int TVMFFIFunctionCall(void *, TVMFFIAny *, int32_t, TVMFFIAny *);
 
@@ -37,6 +42,59 @@ __attribute__((unused)) static int negate_part(int task, Group *group, void *clo
   for (int64_t i = task * n_part; i < (task + 1) * n_part && i < parts->n; i++)
     parts->out[i] = -parts->in[i];
   return 0;
+}
+
+/* Tasks find the output in their closure; some cannot all do so, and are no inline functions. */
+#define TASK(name) \\
+  __attribute__((unused)) static int name(int task, Group *group, void *closure)
+#define LAUNCH(name, n_tasks) return __TVMBackendParallelLaunch(name, DATA(0), n_tasks)
+static atomic_int counts[64];
+TASK(count) { counts[task]++; ((float *)closure)[task] = group->num_task; return 0; }
+TASK(find_core) {
+  ((float *)closure)[2 * task] = sched_getcpu();
+  ((float *)closure)[2 * task + 1] = group->num_task;
+  return 0;
+}
+TASK(crash_second) { (void)group; if (task == 1) *(volatile int *)8 = 1; return closure ? 0 : 1; }
+TASK(hang_second) {
+  (void)group, (void)closure;
+  for (volatile int i = 0; task == 1;) i = i;
+  return 0;
+}
+TASK(refuse_second) {
+  (void)group, (void)closure;
+  if (task == 1) TVMFFIErrorSetRaisedFromCStr("ValueError", "not for task 1");
+  return task == 1;
+}
+TASK(halve) {
+  (void)group;
+  volatile float *own = (float *)closure + task;
+  *own = 1.17549435e-38f;
+  *own = *own * 0.5f;
+  return 0;
+}
+TASK(pass_on) { /* what the next task has written before the barrier */
+  float *values = closure;
+  values[task] = 10 + task;
+  if (__TVMBackendParallelBarrier(task, group)) return -1;
+  float next = values[(task + 1) % group->num_task];
+  if (__TVMBackendParallelBarrier(task, group)) return -1;
+  values[task] = next;
+  return 0;
+}
+TASK(fill_space) { /* tasks must not get the same workspace */
+  float *space = __TVMBackendAllocWorkspace(1, 0, 4 * 4096, 2, 32);
+  if (!space) return -1;
+  for (int i = 0; i < 4096; i++) space[i] = task + 1;
+  float sum = 0;
+  for (int i = 0; i < 4096; i++) sum += ((volatile float *)space)[i];
+  ((float *)closure)[task] = sum;
+  (void)group;
+  return __TVMBackendFreeWorkspace(1, 0, space);
+}
+TASK(launch_again) {
+  (void)group;
+  return __TVMBackendParallelLaunch(count, (float *)closure + 8 * task, task + 1);
 }
 
 KERNEL(add) {
@@ -88,6 +146,34 @@ KERNEL(refuse) {
 KERNEL(call_packed) { TVMFFIAny out; return TVMFFIFunctionCall(0, 0, 0, &out); }
 KERNEL(hang_with_child) { if (!fork()) { for (;;) pause(); } for (;;) pause(); return 0; }
 KERNEL(subnormal) { DATA(1)[0] = DATA(0)[0] * 0.5f; return 0; }
+KERNEL(tasks_of_64) { LAUNCH(count, 64); }
+KERNEL(one_task) { LAUNCH(count, 1); }
+KERNEL(task_of_each_thread) { LAUNCH(find_core, 0); }
+KERNEL(crash_in_task) { LAUNCH(crash_second, 0); }
+KERNEL(hang_in_task) { LAUNCH(hang_second, 0); }
+KERNEL(refuse_in_task) { LAUNCH(refuse_second, 0); }
+KERNEL(subnormal_in_task) { LAUNCH(halve, 0); }
+KERNEL(barriers) {
+  for (int i = 0; i < 50; i++)
+    if (__TVMBackendParallelLaunch(pass_on, DATA(0), 0)) return -1;
+  return 0;
+}
+KERNEL(barrier_of_64) { LAUNCH(pass_on, 64); }
+KERNEL(workspace_in_task) { LAUNCH(fill_space, 0); }
+KERNEL(launch_in_task) { LAUNCH(launch_again, 0); }
+KERNEL(many_launches) { /* all tasks of one are done before the next */
+  for (int i = 1; i <= 2000; i++) {
+    if (__TVMBackendParallelLaunch(count, DATA(0), 5)) return -1;
+    for (int task = 0; task < 5; task++)
+      if (counts[task] % 2000 != i % 2000) return -1;
+  }
+  return 0;
+}
+KERNEL(nap) { /* longer than threads wait for work before they sleep */
+  struct timespec pause = {0, 8000000};
+  nanosleep(&pause, 0);
+  return 0;
+}
 KERNEL(be_killed) { kill(getpid(), SIGKILL); return 0; }
 """
 

@@ -24,7 +24,9 @@ def write_times(root: Path, steal_ticks: int, **process_ticks: int) -> None:
         write(root, f"proc/{pid}/stat", f"{pid} ({name} (x) y) {' '.join(fields)}\n")
 
 
-def check_second(root: Path, steal_ticks: int = 0, tick_ns: int = 30, **ticks: int) -> Health:
+def check_second(
+    root: Path, steal_ticks: int = 0, tick_ns: int = 30, cores: tuple[int, ...] = (0,), **ticks: int
+) -> Health:
     """Check a second in which so many ticks of 10 ms were taken."""
     write_times(root, 1000, **dict.fromkeys(ticks, 500))
 
@@ -32,7 +34,7 @@ def check_second(root: Path, steal_ticks: int = 0, tick_ns: int = 30, **ticks: i
         assert seconds == 1.0
         write_times(root, 1000 + steal_ticks, **{name: 500 + n for name, n in ticks.items()})
 
-    return check(0, tick_ns, root, sleep)
+    return check(cores, tick_ns, root, sleep)
 
 
 def test_a_quiet_board_has_no_findings(tmp_path: Path) -> None:
@@ -73,6 +75,17 @@ def test_other_processes_are_named_and_make_unfit_when_no_core_is_left(
     assert health.is_fit == is_fit
 
 
+def test_every_core_that_is_used_is_looked_at(tmp_path: Path) -> None:
+    for core, governor in enumerate(("performance", "powersave", "ondemand")):
+        write(tmp_path, f"{CPU}/cpu{core}/cpufreq/scaling_governor", governor)
+    health = check_second(tmp_path, cores=(0, 2), busy=60)
+    governor, others = health.findings
+    assert "of core 2 is ondemand" in governor.text
+    # Both of the two cores are used: none is left for what takes more than half of one.
+    assert others.severity == "unfit"
+    assert check_second(tmp_path, cores=(0,), busy=60).is_fit
+
+
 @pytest.mark.parametrize(("ticks", "severity"), [(10, "warning"), (80, "unfit")])
 def test_stolen_time_is_found(tmp_path: Path, ticks: int, severity: str) -> None:
     health = check_second(tmp_path, steal_ticks=ticks)
@@ -86,5 +99,5 @@ def test_a_coarse_clock_is_found(tmp_path: Path) -> None:
 
 
 def test_this_machine_can_be_checked() -> None:
-    health = check(LocalDevice().measuring_core, sleep=lambda _: None)
+    health = check(LocalDevice().cores, sleep=lambda _: None)
     assert isinstance(health.is_fit, bool)

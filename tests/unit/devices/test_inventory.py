@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from devices.errors import InventoryError, UnknownDeviceError
+from devices.errors import InventoryError, TooFewCoresError, UnknownDeviceError
 from devices.inventory import DeviceEntry, open_device, read_inventory
 from devices.local import LocalDevice
 from devices.ort import OrtDevice
@@ -61,7 +61,7 @@ def test_an_unknown_device_is_refused_with_the_known_names(tmp_path: Path) -> No
         ("[device.a]\ntransport = 'local'\ncore = '1'\n", "core must be a whole number, got '1'"),
         ("[device.a]\ntransport = 'local'\ncore = true\n", "core must be a whole number, got True"),
         ("[device.a]\ntransport = 'local'\ncore = -1\n", "core must be >= 0, got -1"),
-        ("[device.a]\ntransport = 'local'\nthreads = 4\n", "threads must be 1"),
+        ("[device.a]\ntransport = 'local'\nthreads = 0\n", "threads must be >= 1, got 0"),
         ("[device.a]\ntransport = 'local'\nnotes = 3\n", "notes must be a text, got 3"),
         ("[device.'a b']\ntransport = 'local'\n", "a name must be letters"),
         ("[device]\na = 3\n", "[device.a] must be a table, got 3"),
@@ -87,7 +87,7 @@ def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_device_gets_what_its_entry_and_the_caller_say() -> None:
     device = open_device(DeviceEntry("bench", core=0), [("tvm", "0.27.0")])
-    assert (device.name, device.measuring_core) == ("bench", 0)
+    assert (device.name, device.cores) == ("bench", (0,))
     assert ("tvm", "0.27.0") in device.fingerprint().runtime.versions
 
 
@@ -97,3 +97,21 @@ def test_the_runtime_of_an_entry_decides_the_kind_of_device(tmp_path: Path) -> N
     device = open_device(entry, [("export", "1")])
     assert device == OrtDevice("bench", core=0, versions=(("export", "1"),))
     assert isinstance(open_device(DeviceEntry("bench")), LocalDevice)
+
+
+@pytest.mark.parametrize("runtime", ["latloop", "onnxruntime"])
+def test_threads_are_named_apart_and_need_a_core_each(
+    tmp_path: Path, runtime: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 2, 5})
+    text = f'[device.a]\ntransport = "local"\nruntime = "{runtime}"\nthreads = '
+    one, three, four = (
+        read_inventory(write(tmp_path, f"{text}{n}\n")).find("a") for n in (1, 3, 4)
+    )
+    device = open_device(three)
+    assert device.cores == (5, 2, 0)
+    assert device.fingerprint().runtime.threads == 3
+    assert device.fingerprint().device_id != open_device(one).fingerprint().device_id
+    said = r"\[device.a\] threads must be at most 3, the cores that .* may use, got 4"
+    with pytest.raises(TooFewCoresError, match=said):
+        open_device(four)

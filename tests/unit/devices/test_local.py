@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from devices.errors import ExecutableRefusedError, RunnerLostError
+from devices.errors import ExecutableRefusedError, RunnerLostError, TooFewCoresError
 from devices.local import LocalDevice
 
 
@@ -40,13 +40,17 @@ def test_a_program_that_is_no_runner_is_lost_with_its_last_words() -> None:
 
 
 def test_the_last_core_measures_unless_another_is_named() -> None:
-    assert LocalDevice().measuring_core == max(os.sched_getaffinity(0))
-    assert LocalDevice(core=0).measuring_core == 0
+    assert LocalDevice().cores == (max(os.sched_getaffinity(0)),)
+    assert LocalDevice(core=0).cores == (0,)
 
 
-def test_more_threads_than_the_runner_has_are_refused() -> None:
-    with pytest.raises(ValueError, match="threads must be 1"):
-        LocalDevice(threads=2)
+def test_no_threads_and_more_than_there_are_cores_are_refused() -> None:
+    with pytest.raises(ValueError, match="threads must be >= 1, got 0"):
+        LocalDevice(threads=0)
+    n_cores = len(os.sched_getaffinity(0))
+    assert len(set(LocalDevice(threads=n_cores).cores)) == n_cores
+    with pytest.raises(TooFewCoresError, match=f"at most {n_cores}, .* got {n_cores + 1}"):
+        _ = LocalDevice(threads=n_cores + 1).cores
 
 
 def test_no_descriptor_is_left_open(executable: Path) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import onnx
@@ -20,6 +21,7 @@ import devices.ort
 from devices.device import Failure, Fill, KernelCall, Tensor, Timing, TimingPlan, Workload
 from devices.errors import ExecutableRefusedError, MissingRuntimeError
 from devices.fill import uniform
+from devices.local import start_runner
 from devices.ort import OrtDevice, read_model_list, write_model_list
 from devices.session import RunnerSession
 
@@ -118,9 +120,9 @@ def test_a_missing_onnx_runtime_is_named_with_the_command_that_installs_it(
         OrtDevice().start(models)
 
 
-def test_more_than_one_thread_is_refused() -> None:
-    with pytest.raises(ValueError, match="threads must be 1"):
-        OrtDevice(threads=2)
+def test_a_device_without_threads_is_refused() -> None:
+    with pytest.raises(ValueError, match="threads must be >= 1, got 0"):
+        OrtDevice(threads=0)
 
 
 def test_the_runner_describes_its_models(runner: RunnerSession) -> None:
@@ -211,6 +213,39 @@ def test_what_a_model_cannot_take_is_a_failure_that_says_why(
 
 def test_a_core_that_is_not_there_is_a_bad_request(models: Path) -> None:
     with OrtDevice(core=4000).start(models) as session:
+        assert failure_of(session.time(ABS, QUICK)).reason == "bad_request"
+
+
+def pinned_to(pid: int) -> list[list[int]]:
+    """The cores that each thread of a process may use."""
+    threads = [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
+    return sorted(sorted(os.sched_getaffinity(thread)) for thread in threads)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core alone")
+def test_each_thread_of_a_model_has_a_core_of_its_own(models: Path) -> None:
+    device = OrtDevice(threads=2)
+    assert device.fingerprint().runtime.threads == 2
+    with device.start(models) as session:
+        outputs = session.run(ABS, {}, (0, 1), 20_000)
+        assert isinstance(outputs, dict)
+        np.testing.assert_array_equal(outputs[1], np.abs(outputs[0]))
+        hanging = Workload(ABS.tensors, (KernelCall("endless", (0, 1)),), 8 * N, 0)
+        visit = Thread(target=session.time, args=(hanging, TimingPlan(0, 0, 1, False, 6_000)))
+        visit.start()
+        runner = session.description.pid
+        children = Path(f"/proc/{runner}/task/{runner}/children")
+        assert wait_until(lambda: bool(children.read_text().split()))
+        child = int(children.read_text())
+        own = [[core] for core in sorted(device.cores)]
+        are_pinned = wait_until(lambda: pinned_to(child) == own, 5)
+        visit.join()
+    assert are_pinned
+
+
+def test_a_core_of_another_thread_that_is_not_there_is_a_bad_request(models: Path) -> None:
+    command = [sys.executable, "-m", "devices.ort_runner", str(models)]
+    with start_runner(command, (min(os.sched_getaffinity(0)), 4000)) as session:
         assert failure_of(session.time(ABS, QUICK)).reason == "bad_request"
 
 

@@ -70,7 +70,7 @@ class ScriptedStream:
 def session_with(answer: Answer) -> tuple[RunnerSession, ScriptedStream]:
     """A session that started well and then gets other answers."""
     stream = ScriptedStream(answer_well)
-    session = RunnerSession(stream, core=None, end=lambda: "its last words")
+    session = RunnerSession(stream, cores=(), end=lambda: "its last words")
     stream.answer = answer
     return session, stream
 

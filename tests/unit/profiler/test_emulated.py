@@ -17,6 +17,8 @@ from profiler.build import Kernel, build_kernels, object_files
 from profiler.link import link_executable
 from profiler.operator import Operator
 from profiler.schedules.space import candidates
+from profiler.schedules.threads import forms
+from tests.unit.devices.workloads import some_cores
 from tests.unit.searchspace.network_interpreter import run_operator
 
 from .examples import Array, inputs_of, relative_error, weights_of
@@ -94,7 +96,9 @@ def test_every_candidate_computes_what_torch_and_numpy_compute(
         pytest.skip(f"{emulator} is not installed (Debian: package qemu-user-static)")
     target, artifacts = TARGETS[name], ArtifactStore(tmp_path / "artifacts")
     tried = cases(artifacts)
-    requests = [(operator, s) for operator in tried for s in candidates(operator, target)]
+    one_thread = [(operator, s) for operator in tried for s in candidates(operator, target)]
+    two_threads = [(op, form) for op, schedule in one_thread for form in forms(op, schedule, 2)]
+    requests = list(dict.fromkeys(one_thread + two_threads))
     kernels = [
         each for each in build_kernels(requests, target, artifacts) if isinstance(each, Kernel)
     ]
@@ -103,7 +107,8 @@ def test_every_candidate_computes_what_torch_and_numpy_compute(
     files = object_files(kernels, artifacts, tmp_path / "objects")
     executable = link_executable(files, target, build_cache)
     for processor in processors:
-        with start_runner([emulator, "-cpu", processor, str(executable)], core=0) as runner:
+        command = [emulator, "-cpu", processor, str(executable)]
+        with start_runner(command, some_cores(2)) as runner:
             errors = {
                 f"{kernel.operator.key} {kernel.schedule.text}": error_of(
                     runner, kernel, tried[kernel.operator]

@@ -13,10 +13,10 @@ import tvm
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from scipy.special import erf
-from tvm import te, topi
+from tvm import s_tir, te, topi
 
 from devices.device import KernelCall, Tensor, Workload
-from devices.local import LocalDevice
+from devices.local import start_runner
 from devices.session import RunnerSession
 from profiler.artifacts import ArtifactStore
 from profiler.build import Kernel, build_kernels, object_files
@@ -26,8 +26,12 @@ from profiler.importers.relax_lower import loops_text
 from profiler.kernels.form import find_form
 from profiler.link import link_executable
 from profiler.operator import Operator, generic_operator
+from profiler.schedules import generic
+from profiler.schedules.schedule import Schedule
 from profiler.schedules.space import candidates
+from profiler.schedules.threads import forms
 from profiler.target import Target
+from tests.unit.devices.workloads import some_cores
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
@@ -186,6 +190,24 @@ def down(rows: int, columns: int) -> Loops:
     return Loops(((rows, columns),), lambda x: topi.max(x, 0), lambda x: x.max(0), None)
 
 
+def flat(length: int) -> Loops:
+    """One loop alone."""
+
+    def compute(x):  # type: ignore[no-untyped-def]
+        return te.compute((length,), lambda i: x[i] * x[i] + 1.0, "flat")
+
+    return Loops(((length,),), compute, lambda x: x * x + 1, None)
+
+
+def total(length: int) -> Loops:
+    """A sum of everything."""
+    return Loops(((length,),), lambda x: topi.sum(x, 0, keepdims=True), _total, None)
+
+
+def _total(x: Array) -> Array:
+    return np.asarray(x.sum(0, keepdims=True))
+
+
 def two_functions(rows: int, columns: int) -> Loops:
     """As many named values as a step may have."""
 
@@ -255,13 +277,16 @@ def bench(
     folder = tmp_path_factory.mktemp("forms")
     artifacts = ArtifactStore(folder / "artifacts")
     operators = {position: kept(loops, artifacts) for position, loops in enumerate(DRAWN)}
-    requests = [(op, s) for op in dict.fromkeys(operators.values())
-                for s in candidates(op, host_target)]  # fmt: skip
+    one_thread = [(op, s) for op in dict.fromkeys(operators.values())
+                  for s in candidates(op, host_target)]  # fmt: skip
+    two_threads = [(op, form) for op, s in one_thread[::2] for form in forms(op, s, 2)]
+    requests = list(dict.fromkeys(one_thread + two_threads))
     built = build_kernels(requests, host_target, artifacts)
     kernels = tuple(each for each in built if isinstance(each, Kernel))
     assert len(kernels) == len(requests), [each for each in built if not isinstance(each, Kernel)]
     files = object_files(kernels, artifacts, folder / "objects")
-    with LocalDevice().start(link_executable(files, host_target, build_cache)) as runner:
+    executable = link_executable(files, host_target, build_cache)
+    with start_runner([str(executable)], some_cores(2)) as runner:
         yield Bench(operators, kernels, runner)
 
 
@@ -296,6 +321,42 @@ def test_every_candidate_computes_what_numpy_computes(position: int, bench: Benc
         for over in (None, *operator.in_place_inputs):
             made = run(bench.runner, kernel, arrays, over)
             np.testing.assert_allclose(made, expected, 2e-5, 2e-5, err_msg=kernel.schedule.text)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_loops_without_a_form_are_shared_where_they_can_be(
+    n_threads: int, tmp_path: Path, build_cache: Path, host_target: Target
+) -> None:
+    artifacts = ArtifactStore(tmp_path)
+    others = (transposed(9, 12), down(9, 12), down(40, 33), flat(50), three_functions(), total(99))
+    tried = {kept(loops, artifacts): loops for loops in others}
+    requests = [(op, form) for op in tried for s in candidates(op, host_target)
+                for form in forms(op, s, 2)]  # fmt: skip
+    built = build_kernels(requests, host_target, artifacts)
+    kernels = [each for each in built if isinstance(each, Kernel)]
+    assert len(kernels) == len(requests)
+    files = object_files(kernels, artifacts, tmp_path / "objects")
+    executable = link_executable(files, host_target, build_cache)
+    rng = np.random.default_rng(5)
+    with start_runner([str(executable)], some_cores(n_threads)) as runner:
+        for kernel in kernels:
+            loops = tried[kernel.operator]
+            arrays = [rng.normal(size=shape).astype("f") for shape in loops.shapes]
+            made = run(runner, kernel, arrays, None)
+            np.testing.assert_allclose(
+                made, loops.reference(*arrays), 2e-5, 2e-5, err_msg=kernel.schedule.text
+            )
+
+
+@pytest.mark.parametrize(
+    ("loops", "n_shared"), [(transposed(9, 12), 1), (down(9, 64), 1), (flat(50), 1), (total(99), 0)]
+)
+def test_blocks_are_shared_along_places_and_never_along_a_sum(loops: Loops, n_shared: int) -> None:
+    for vectors in (0, 4):
+        schedule = Schedule("generic", (("rows", 6), ("vectors", vectors), ("row_tasks", 2)))
+        sch = s_tir.Schedule(loops.function())
+        generic.apply(schedule, sch, Target("x86_64-linux-gnu", "x86-64-v3", (), 32))
+        assert sch.mod["main"].script().count("T.parallel(") == n_shared
 
 
 def test_a_maximum_of_exponentials_overflows_nowhere(bench: Bench) -> None:

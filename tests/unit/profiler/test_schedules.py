@@ -446,10 +446,28 @@ def test_vectors_are_as_wide_as_registers_unless_channels_fill_no_register() -> 
         for schedule in candidates(operator, target):
             lanes = schedule["lanes"]
             assert lanes in {1, 4, 8, 16}
-            assert lanes == target.lanes or n_channels <= lanes < target.lanes
             assert lanes <= 4 or 2 * n_channels > lanes  # half as many would not hold them
+            if lanes < n_channels and lanes < target.lanes:
+                # Half of 64 bytes, where less of them is left over.
+                assert (lanes, target.lanes) == (8, 16)
+                assert schedule.rule in {"gemm", "conv"}
+                assert -(-n_channels // 8) % 2 == 1
             # No tile is wider than the channels of its group, rounded up to whole vectors.
             assert schedule["vectors"] <= -(-n_channels // lanes)
+
+
+def test_half_vectors_are_tried_last_where_less_of_them_is_left_over() -> None:
+    avx512 = max(TARGETS, key=lambda target: target.lanes)
+    for operator in (Operator("conv2d", (1, 9, 9, 8), 24), replace(CONV_7X7, out_channels=40)):
+        found = [s for s in candidates(operator, avx512) if s.rule != "winograd"]
+        lanes = [schedule["lanes"] for schedule in found]
+        assert set(lanes) == {16, 8}
+        assert lanes == sorted(lanes, reverse=True)
+        halves = [schedule["vectors"] for schedule in found if schedule["lanes"] == 8]
+        assert operator.out_channels // 8 in halves  # all channels at once, none left over
+    for n_channels in (12, 32, 60):
+        operator = Operator("conv2d", (1, 9, 9, 8), n_channels)
+        assert {schedule["lanes"] for schedule in candidates(operator, avx512)} == {16}
 
 
 def test_a_tiles_sums_fit_the_registers_with_what_they_are_made_of() -> None:

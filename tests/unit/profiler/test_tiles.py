@@ -14,6 +14,7 @@ from profiler.schedules.tiles import (
     even_runs,
     even_size,
     fitting_lanes,
+    lane_choices,
     last_apart,
     pieces,
     tall_tiles,
@@ -194,6 +195,26 @@ def test_vectors_are_as_narrow_as_the_channels_allow(
     n_channels: int, lanes: int, expected: int
 ) -> None:
     assert fitting_lanes(n_channels, lanes) == expected
+
+
+@pytest.mark.parametrize(
+    ("n_channels", "lanes", "expected"),
+    [
+        (24, 16, (16, 8)),
+        (17, 16, (16, 8)),
+        (40, 16, (16, 8)),
+        (25, 16, (16,)),
+        (16, 16, (16,)),
+        (9, 16, (16,)),
+        (8, 16, (8,)),
+        (24, 8, (8,)),
+        (4, 8, (4,)),
+    ],
+)
+def test_half_of_64_bytes_is_a_choice_where_less_is_left_over(
+    n_channels: int, lanes: int, expected: tuple[int, ...]
+) -> None:
+    assert lane_choices(n_channels, lanes) == expected
 
 
 @given(st.integers(1, 2000), LANES)

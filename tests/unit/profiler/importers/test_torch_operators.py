@@ -78,6 +78,8 @@ CASES: dict[str, tuple[nn.Module | Callable[..., Tensor], tuple[Tensor, ...]]] =
     "group_norm": (nn.GroupNorm(2, 8), (IMAGE,)),
     "group_norm_plain": (nn.GroupNorm(4, 8, affine=False), (IMAGE,)),
     "instance_norm": (nn.InstanceNorm2d(8, affine=True), (IMAGE,)),
+    "group_norm_of_two": (nn.GroupNorm(2, 8), (numbers(2, 8, 6, 5),)),
+    "instance_norm_of_two": (nn.InstanceNorm2d(8, affine=True), (numbers(2, 8, 6, 5),)),
     "layer_norm_plain": (nn.LayerNorm(5, elementwise_affine=False), (IMAGE,)),
     "layer_norm_over_two_axes": (nn.LayerNorm((6, 5)), (IMAGE,)),
     "rms_norm": (nn.RMSNorm(5), (IMAGE,)),

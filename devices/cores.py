@@ -1,0 +1,46 @@
+"""Which cores the threads of a device run on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from devices.errors import TooFewCoresError
+from devices.system_files import parse_cores, read_text
+
+
+def choose_cores(threads: int, core: int | None = None, root: Path = Path("/")) -> tuple[int, ...]:
+    """A core for each thread, that of the thread which measures first.
+
+    The others are the last ones that this process may use, those that share a processor's units
+    with one chosen before (simultaneous multithreading) only when no others are left.
+
+    Args:
+        threads: How many are wanted.
+        core: The first; None takes the last one that this process may use, which serves fewer
+            interrupts than the first.
+        root: Where `sys` is found.
+
+    Raises:
+        TooFewCoresError: this process may not use so many.
+    """
+    allowed = sorted(os.sched_getaffinity(0), reverse=True)
+    chosen = [allowed[0] if core is None else core]
+    rest = [other for other in allowed if other not in chosen]
+    if threads - 1 > len(rest):
+        n_most = 1 + len(rest)
+        raise TooFewCoresError(
+            f"threads must be at most {n_most}, the cores that this process may use, got {threads}"
+        )
+    while len(chosen) < threads:
+        shared = {twin for each in chosen for twin in _siblings(each, root)}
+        following = next((other for other in rest if other not in shared), rest[0])
+        chosen.append(following)
+        rest.remove(following)
+    return tuple(chosen)
+
+
+def _siblings(core: int, root: Path) -> tuple[int, ...]:
+    """Cores of the same units as this one, where the system tells."""
+    folder = f"sys/devices/system/cpu/cpu{core}/topology"
+    return parse_cores(read_text(root, f"{folder}/thread_siblings_list"))

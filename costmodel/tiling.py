@@ -14,7 +14,7 @@ from profiler.layout import is_pointwise
 from profiler.minimal_filtering import FILTERINGS
 from profiler.operator import KINDS, Operator
 from profiler.schedules import winograd
-from profiler.schedules.schedule import Schedule
+from profiler.schedules.schedule import CHANNEL_TASKS, ROW_TASKS, Schedule
 from profiler.target import Target
 
 #: Of a core's pipeline, as most out-of-order ones have it: fused multiply-adds and loads a cycle,
@@ -42,7 +42,7 @@ TILING_NAMES: Final[tuple[str, ...]] = (
     "row_sizes", "vector_sizes", "lanes", "idle_lanes",
     "log_sums", "idle_sums", "registers", "loads_per_product",
     "order", "panel_l1", "panel_l2", "weights_l2", "rows_l1", "inputs_l2", "log_far_bytes",
-    "row_conflict", "size", "block_l2", "outside",
+    "row_conflict", "size", "block_l2", "outside", "row_tasks", "channel_tasks",
     *(f"more_{name}" for name in COMPARED),
 )  # fmt: skip
 
@@ -59,6 +59,7 @@ class Nest:
         rows, vectors, lanes: Of a tile, at most.
         order: 1 where panels (or channels) are the outer loop, 0 where rows are, else -1.
         input_bytes, weight_bytes: What is read.
+        n_tasks: Parts that threads work on at once.
         work: Beside the products: passes over single vectors.
     """
 
@@ -72,6 +73,7 @@ class Nest:
     order: int
     input_bytes: int
     weight_bytes: int
+    n_tasks: int
     work: float = 0.0
 
     @property
@@ -102,8 +104,13 @@ def read_nest(operator: Operator, target: Target, schedule: Schedule) -> Nest:
     order = options.get("panels_outer", options.get("channels_outer", -1))
     rows = max(options.get("rows", options.get("pixels", 1)), 1)
     vectors = max(options.get("vectors", 1), 1)
+    sizes = operator.input_bytes, operator.weight_bytes
     if operator.body is not None:
-        return _read_generic(operator, rows, vectors, lanes, order)
+        n_outer, n_rows, n_columns, depth = _extents(operator)
+        n_vectors = -(-n_columns // lanes)
+        return Nest(
+            n_outer, n_rows, n_vectors, depth, rows, vectors, lanes, order, *sizes, schedule.n_tasks
+        )
     batch, height, width, depth = operator.input_shape
     _, out_height, out_width, out_channels = operator.output_shape
     channels = out_channels // operator.groups
@@ -116,8 +123,8 @@ def read_nest(operator: Operator, target: Target, schedule: Schedule) -> Nest:
         vectors,
         lanes,
         order,
-        operator.input_bytes,
-        operator.weight_bytes,
+        *sizes,
+        schedule.n_tasks,
     )
     if schedule.rule == winograd.RULE:
         return _read_winograd(operator, schedule, nest)
@@ -149,16 +156,15 @@ def _read_winograd(operator: Operator, schedule: Schedule, nest: Nest) -> Nest:
     )
 
 
-def _read_generic(operator: Operator, rows: int, vectors: int, lanes: int, order: int) -> Nest:
+def _extents(operator: Operator) -> tuple[int, int, int, int]:
+    """Repetitions, rows, columns and terms of a generic operator's loops."""
     assert operator.body is not None
     traits, form = operator.body.traits, operator.body.form
     n_made = sum(kind.n_elements for kind in operator.output_types)
     depth = 1 if traits is None else traits.n_terms
-    n_rows, n_columns = (1, n_made) if form is None else (form.n_rows, form.n_columns)
-    n_outer = max(1, n_made // (n_rows * n_columns))
-    n_vectors = -(-n_columns // lanes)
-    sizes = operator.input_bytes, operator.weight_bytes
-    return Nest(n_outer, n_rows, n_vectors, depth, rows, vectors, lanes, order, *sizes)
+    if form is None:
+        return 1, 1, n_made, depth
+    return max(1, n_made // (form.n_rows * form.n_columns)), form.n_rows, form.n_columns, depth
 
 
 def compute_tiling_features(
@@ -187,6 +193,8 @@ def _describe(
         "kind": float(KINDS.index(operator.kind)),
         "position": float(position),
         "log_stride": math.log2(operator.stride[0] * operator.stride[1]),
+        "row_tasks": float(dict(schedule.parameters).get(ROW_TASKS, 0)),
+        "channel_tasks": float(dict(schedule.parameters).get(CHANNEL_TASKS, 0)),
         **_tile(nest, target),
         **_caches(operator, nest, target),
         **_filtering(operator, target, schedule),
@@ -264,7 +272,8 @@ def _cycles(nest: Nest, far_bytes: float, target: Target) -> float:
     wider = max(1.0, nest.lanes / target.lanes)
     computing = n_tiles * (nest.depth * step * wider + _TILE_CYCLES + rows * vectors) + nest.work
     is_near = nest.input_bytes + nest.weight_bytes <= target.l2_bytes
-    return computing + far_bytes / (_L2_BYTES_A_CYCLE if is_near else _FAR_BYTES_A_CYCLE)
+    reading = far_bytes / (_L2_BYTES_A_CYCLE if is_near else _FAR_BYTES_A_CYCLE)
+    return (computing + reading) / nest.n_tasks
 
 
 def _filtering(operator: Operator, target: Target, schedule: Schedule) -> dict[str, float]:

@@ -144,7 +144,9 @@ EVERY_RULE = (
 
 
 @pytest.mark.parametrize("op", EVERY_RULE, ids=lambda op: op.key)
-@pytest.mark.parametrize("target", [TARGET, WIDE], ids=["v3", "v4"])
+@pytest.mark.parametrize(
+    "target", [TARGET, WIDE, replace(WIDE, threads=2)], ids=["v3", "v4", "two threads"]
+)
 def test_features_of_every_rule_are_finite_and_tell_candidates_apart(
     op: Operator, target: Target
 ) -> None:

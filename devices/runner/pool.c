@@ -14,15 +14,18 @@ enum { N_SPINS = 1000, N_PATIENT_SPINS = 100000, CACHE_LINE_BYTES = 64 };
 #define SPIN_NS INT64_C(5000000)
 #define STACK_BYTES ((size_t)8 << 20)
 
+/* A thread, and its share of every launch: the tasks from its number on, as many apart as there are
+ * threads. The caller takes the share over when the thread is late because it sleeps or somebody
+ * else runs on its core: a launch is not over before all shares of it were taken and done. */
 typedef struct {
-  _Alignas(CACHE_LINE_BYTES) atomic_uint n_done; /* the last launch that it has finished */
+  _Alignas(CACHE_LINE_BYTES) atomic_uint taken, done; /* the last launch of which its share was */
   int thread, core, result;
 } Helper;
 
 static Helper helpers[MAX_HELPERS];
 static int n_helpers;
 
-/* What is launched; written before n_launches grows, read after that was seen. */
+/* What is launched; written before n_launches grows, read by who has taken a share of it. */
 static struct {
   PoolWork work;
   void *context;
@@ -44,6 +47,12 @@ static int run_share(int thread) {
     result = launch.work(task, launch.context);
   is_in_task = false;
   return result;
+}
+
+/* Shares of earlier launches were all taken, so who saw an earlier one only gets nothing. */
+static bool take(Helper *helper, unsigned number) {
+  unsigned last = atomic_load(&helper->taken);
+  return (int)(number - last) > 0 && atomic_compare_exchange_strong(&helper->taken, &last, number);
 }
 
 static bool spin_until_launch(unsigned seen) {
@@ -71,17 +80,20 @@ static void *help(void *argument) {
   Helper *self = argument;
   self->result = pin_to_core((uint64_t)self->core) ? 0 : errno;
   flush_subnormals();
-  for (unsigned seen = 1;; seen++) {
-    atomic_store_explicit(&self->n_done, seen, memory_order_release);
+  atomic_store(&self->done, 1);
+  for (unsigned seen = 1;;) {
     if (!spin_until_launch(seen)) sleep_until_launch(seen);
+    seen = atomic_load(&n_launches);
+    if (!take(self, seen)) continue;
     self->result = run_share(self->thread);
+    atomic_store_explicit(&self->done, seen, memory_order_release);
   }
   return NULL;
 }
 
 /* The helper may be late because it shares its core: let others run then. */
 static int await(Helper *helper, unsigned number) {
-  for (int64_t i = 0; atomic_load_explicit(&helper->n_done, memory_order_acquire) != number; i++) {
+  for (int64_t i = 0; atomic_load_explicit(&helper->done, memory_order_acquire) != number; i++) {
     if (i < N_PATIENT_SPINS) relax();
     else sched_yield();
   }
@@ -97,7 +109,7 @@ bool pool_start(const int *cores, int n, int *refused) {
   pthread_attr_setstacksize(&attributes, STACK_BYTES);
   for (*refused = 0; *refused < n; ++*refused) {
     Helper *helper = &helpers[*refused];
-    *helper = (Helper){.thread = 1 + *refused, .core = cores[*refused]};
+    *helper = (Helper){.taken = 1, .thread = 1 + *refused, .core = cores[*refused]};
     if ((errno = pthread_create(&thread, &attributes, help, helper))) return false;
     if ((errno = await(helper, 1))) return false;
   }
@@ -121,7 +133,7 @@ int pool_run(PoolWork work, void *context, int n_tasks) {
   }
   result = run_share(0);
   for (int i = 0; i < n_helpers; i++) {
-    int other = await(&helpers[i], number);
+    int other = take(&helpers[i], number) ? run_share(1 + i) : await(&helpers[i], number);
     if (!result) result = other;
   }
   return result;

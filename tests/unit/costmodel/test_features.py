@@ -54,6 +54,15 @@ def test_columns_hold_what_their_names_say():
     assert value["has_add"] == 0
 
 
+def test_tasks_share_the_arithmetic():
+    operator = conv(28, 64, 64, 3)  # far more arithmetic than memory
+    parameters = {"pixels": 7, "vectors": 4, "lanes": 8, "panels_outer": 1}
+    alone = values_of(operator, "conv", **parameters)["log_roofline_cycles"]
+    for tasks in ("row_tasks", "channel_tasks"):
+        shared = values_of(operator, "conv", **parameters, **{tasks: 4})["log_roofline_cycles"]
+        assert alone - shared == pytest.approx(2)
+
+
 def test_a_tile_of_narrow_vectors_counts_their_lanes():
     # Three channels in vectors of four where registers hold eight; two sums where eight fit.
     value = values_of(conv(14, 8, 3, 3), "conv", pixels=2, vectors=1, lanes=4, panels_outer=0)

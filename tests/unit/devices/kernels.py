@@ -50,7 +50,8 @@ __attribute__((unused)) static int negate_part(int task, Group *group, void *clo
 #define LAUNCH(name, n_tasks) return __TVMBackendParallelLaunch(name, DATA(0), n_tasks)
 static atomic_int counts[64];
 TASK(count) { counts[task]++; ((float *)closure)[task] = group->num_task; return 0; }
-TASK(find_core) {
+TASK(find_core) { /* all at once, so that no thread runs two */
+  if (__TVMBackendParallelBarrier(task, group)) return -1;
   ((float *)closure)[2 * task] = sched_getcpu();
   ((float *)closure)[2 * task + 1] = group->num_task;
   return 0;

@@ -242,6 +242,15 @@ def test_a_wrong_inventory_is_refused_with_its_place(
     assert_refused(latloop("fit", "bench", "--devices", path), 2, str(path), said)
 
 
+def test_more_threads_than_cores_are_refused_when_the_device_is_used(
+    latloop: Latloop, tmp_path: Path
+) -> None:
+    path = tmp_path / "devices.toml"
+    path.write_text("[device.bench]\ntransport = 'local'\nthreads = 4096\n")
+    ended = latloop("fit", "bench", "--devices", path)
+    assert_refused(ended, 2, "[device.bench] threads must be at most", "got 4096")
+
+
 def test_a_file_that_is_not_onnx_is_refused(latloop: Latloop, tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     path.write_text("I am no model")

@@ -33,6 +33,16 @@ def write(operator: Operator, schedule: Schedule) -> Any:
     return arguments.function(loop(operator.input_shape[0], windows.nest))
 
 
+def write_rows(
+    operator: Operator,
+    schedule: Schedule,
+    arguments: Arguments,
+    rows: tuple[Expression, Expression, Expression],
+) -> Statement:
+    """The statements of some rows of an image's outputs: the image, the first row, how many."""
+    return _Windows(operator, schedule, arguments).some_rows(*rows)
+
+
 class _Windows:
     def __init__(self, operator: Operator, schedule: Schedule, arguments: Arguments) -> None:
         self._operator = operator
@@ -44,16 +54,21 @@ class _Windows:
 
     def nest(self, image: Expression) -> Statement:
         """All tiles of one image."""
-        n_rows = self._rows.n_out
+        return self.some_rows(image, 0, self._rows.n_out)
+
+    def some_rows(self, image: Expression, first: Expression, n_rows: Expression) -> Statement:
+        """All tiles of some rows of an image's outputs."""
         if self._channels_outer:
             return over_channels(
                 *self._channels,
-                lambda c, n, lanes: loop(n_rows, lambda i: self._row(image, i, c, n, lanes)),
+                lambda c, n, lanes: loop(
+                    n_rows, lambda i: self._row(image, first + i, c, n, lanes)
+                ),
             )
         return loop(
             n_rows,
             lambda i: over_channels(
-                *self._channels, lambda c, n, lanes: self._row(image, i, c, n, lanes)
+                *self._channels, lambda c, n, lanes: self._row(image, first + i, c, n, lanes)
             ),
         )
 

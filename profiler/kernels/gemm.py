@@ -19,6 +19,11 @@ def write(operator: Operator, schedule: Schedule) -> Any:
     return arguments.function(_Product(operator, schedule, arguments).nest())
 
 
+def write_product(operator: Operator, schedule: Schedule, arguments: Arguments) -> Statement:
+    """The statements of a product whose arguments lie elsewhere."""
+    return _Product(operator, schedule, arguments).nest()
+
+
 class _Product:
     def __init__(self, operator: Operator, schedule: Schedule, arguments: Arguments) -> None:
         self._arguments = arguments

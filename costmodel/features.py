@@ -37,6 +37,9 @@ _TILES: Final = (
     "tile_rows", "tile_channels", "loads_per_sum", "idle_sums", "is_gemm",
     "channels_outer", "log_padded_channels", "lane_remainder", "log_saved_products",
 )  # fmt: skip
+_SEPARABLE: Final = (
+    "log_between_bytes", "depthwise_share", "log_band_bytes", "has_costly_inner_activation",
+)  # fmt: skip
 _LOOPS: Final = ("log_iterations", "log_terms", "costly_share", "strided_share", "log_blocks")
 
 #: Columns in which a latency changes slowly: the smooth base fit reads these alone.
@@ -55,6 +58,8 @@ SMOOTH_COLUMNS: Final[tuple[str, ...]] = (
     "n_epilogue_steps",
     "has_add",
     "has_costly_activation",
+    "log_between_bytes",
+    "depthwise_share",
     *_LOOPS,
 )
 FEATURE_NAMES: Final[tuple[str, ...]] = (
@@ -94,6 +99,7 @@ FEATURE_NAMES: Final[tuple[str, ...]] = (
     "weights_over_l1",
     "weights_over_l2",
     "is_multithreaded",
+    *_SEPARABLE,
     *_LOOPS,
 )
 
@@ -114,6 +120,7 @@ def compute_features(operator: Operator, target: Target, schedule: Schedule) -> 
         **_epilogue(operator),
         **_tiles(operator, target, schedule),
         **_caches(operator, target),
+        **_separable(operator, schedule),
         **_loops(operator),
     }
     return np.array([values[name] for name in FEATURE_NAMES], dtype=np.float64)
@@ -229,6 +236,21 @@ def _saved_products(schedule: Schedule) -> float:
         return 1.0
     filtering = FILTERINGS[schedule["size"]]
     return 9 * filtering.size**2 / filtering.n_products
+
+
+def _separable(operator: Operator, schedule: Schedule) -> dict[str, float]:
+    """What lies between the halves, in all and at once, and what the first costs."""
+    if operator.kind != "separable_conv2d":
+        return dict.fromkeys(_SEPARABLE, 0.0)
+    depthwise = operator.depthwise
+    n_rows = depthwise.output_shape[1]
+    band = dict(schedule.parameters).get("band", n_rows)
+    return {
+        "log_between_bytes": _log2(depthwise.output_bytes),
+        "depthwise_share": depthwise.n_macs / operator.n_macs,
+        "log_band_bytes": _log2(depthwise.output_bytes * band / n_rows),
+        "has_costly_inner_activation": float(depthwise.activation not in _CHEAP_ACTIVATIONS),
+    }
 
 
 def _loops(operator: Operator) -> dict[str, float]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from profiler.layout import is_pointwise
 from profiler.minimal_filtering import FILTERINGS
 from profiler.operator import KINDS, Operator
-from profiler.schedules import winograd
+from profiler.schedules import separable, winograd
 from profiler.schedules.schedule import CHANNEL_TASKS, ROW_TASKS, Schedule
 from profiler.target import Target
 
@@ -30,7 +30,8 @@ _FAR_BYTES_A_CYCLE: Final = 8
 _PAGE_BYTES: Final = 4096
 
 RULES: Final = (
-    "gemm", "conv", "winograd", "window", "mean", "once", "matmul", "rowwise", "generic",
+    "gemm", "conv", "winograd", "window", "separable", "mean", "once", "matmul", "rowwise",
+    "generic",
 )  # fmt: skip
 #: Columns of which the least value of an operator's candidates is taken off in columns of their
 #: own: trees cannot compare rows.
@@ -128,13 +129,21 @@ def read_nest(operator: Operator, target: Target, schedule: Schedule) -> Nest:
     )
     if schedule.rule == winograd.RULE:
         return _read_winograd(operator, schedule, nest)
+    if schedule.rule == separable.RULE:
+        return _read_separable(operator, schedule, nest)
     if is_pointwise(operator):
         return replace(nest, n_outer=1, n_rows=batch * height * width, depth=depth)
-    if operator.kind == "conv2d":
-        return replace(nest, depth=nest.depth * depth // operator.groups)
     if operator.kind == "global_avg_pool2d":
         return replace(nest, n_outer=batch, n_rows=1, depth=height * width)
-    return nest
+    n_inputs = depth // operator.groups if operator.kind == "conv2d" else 1
+    return replace(nest, depth=nest.depth * n_inputs)
+
+
+def _read_separable(operator: Operator, schedule: Schedule, nest: Nest) -> Nest:
+    batch, height, width, depth = operator.pointwise.input_shape
+    first, _ = separable.halves(schedule)
+    work = operator.depthwise.n_macs / first["lanes"]
+    return replace(nest, n_outer=batch, n_rows=height * width, depth=depth, work=work)
 
 
 def _read_winograd(operator: Operator, schedule: Schedule, nest: Nest) -> Nest:
@@ -198,6 +207,7 @@ def _describe(
         **_tile(nest, target),
         **_caches(operator, nest, target),
         **_filtering(operator, target, schedule),
+        **_band(operator, target, schedule),
     }
 
 
@@ -289,3 +299,16 @@ def _filtering(operator: Operator, target: Target, schedule: Schedule) -> dict[s
         "block_l2": math.log2(block_bytes / target.l2_bytes),
         "outside": n_down * n_across * size**2 / (height * width) - 1.0,
     }
+
+
+def _band(operator: Operator, target: Target, schedule: Schedule) -> dict[str, float]:
+    """What separable convolutions alone have: a band beside the caches, tiles of the first half."""
+    names = ("band_l1", "band_l2", "depthwise_pixels", "depthwise_vectors")
+    if schedule.rule != separable.RULE:
+        return dict.fromkeys(names, 0.0)
+    first, _ = separable.halves(schedule)
+    band_bytes = separable.of_band(operator, schedule["band"]).input_bytes
+    near, far = (math.log2(band_bytes / size) for size in (target.l1_bytes, target.l2_bytes))
+    return dict(
+        zip(names, (near, far, float(first["pixels"]), float(first["vectors"])), strict=True)
+    )

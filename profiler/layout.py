@@ -36,6 +36,11 @@ def argument_shapes(operator: Operator, schedule: Schedule) -> tuple[Shape, ...]
     if operator.body is not None:
         types = (*operator.body.inputs, *operator.body.constants, *operator.body.outputs)
         return tuple(t.shape for t in types)
+    if operator.kind == "separable_conv2d":
+        _, *others = argument_shapes(operator.pointwise, schedule)
+        n_added = len(operator.input_shapes) - 1
+        added, rest = others[:n_added], others[n_added:]
+        return (operator.input_shape, *added, *operator.depthwise.weight_shapes, *rest)
     if is_pointwise(operator):
         rows = math.prod(operator.input_shape[:3])
         inputs: tuple[Shape, ...] = ((rows, operator.input_shape[3]),)
@@ -81,6 +86,12 @@ def pack_weights(
     for array, shape in zip(weights, operator.weight_shapes, strict=True):
         if array.shape != shape:
             raise ValueError(f"weight of {operator.key} must have shape {shape}, got {array.shape}")
+    if operator.kind == "separable_conv2d":
+        n_first = len(operator.depthwise.weight_shapes)
+        return (
+            *pack_weights(operator.depthwise, schedule, weights[:n_first]),
+            *pack_weights(operator.pointwise, schedule, weights[n_first:]),
+        )
     if operator.kind not in {"conv2d", "dense"}:
         return tuple(
             np.asarray(array, kind.dtype, order="C")

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from profiler.network import Call, Network
 from profiler.operator import Operator, Shape
+from profiler.pairs import split_pairs
 
 Array = NDArray[np.float32]
 
@@ -31,6 +32,7 @@ def export_onnx(network: Network, weights: Mapping[str, Array] | None) -> onnx.M
     Returns:
         A checked model whose inputs and outputs are NCHW, outputs of shape (n, 1, 1, c) as (n, c).
     """
+    network = split_pairs(network)
     nodes: list[onnx.NodeProto] = []
     initializers: dict[str, onnx.TensorProto] = {}
     shapes: dict[str, Shape] = dict(network.inputs)

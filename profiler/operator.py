@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, get_args
 
 from profiler.generic import GenericBody, TensorType, parse_generic
@@ -12,6 +12,7 @@ from profiler.generic import GenericBody, TensorType, parse_generic
 Kind = Literal[
     "conv2d",
     "depthwise_conv2d",
+    "separable_conv2d",
     "dense",
     "avg_pool2d",
     "max_pool2d",
@@ -37,8 +38,12 @@ EPILOGUE_ORDER: Final[tuple[frozenset[str], ...]] = (
 #: Element types that our own kernels compute with.
 DTYPES: Final = frozenset({"float32"})
 
-_WEIGHTED: Final = frozenset({"conv2d", "depthwise_conv2d", "dense"})
-_WINDOWED: Final = frozenset({"conv2d", "depthwise_conv2d", "avg_pool2d", "max_pool2d"})
+_WEIGHTED: Final = frozenset({"conv2d", "depthwise_conv2d", "separable_conv2d", "dense"})
+_WINDOWED: Final = frozenset(
+    {"conv2d", "depthwise_conv2d", "separable_conv2d", "avg_pool2d", "max_pool2d"}
+)
+#: Kinds whose outputs have channels of their own.
+_MIXING: Final = frozenset({"conv2d", "separable_conv2d", "dense"})
 #: Inputs that a kind's output may take the place of: see `Operator.in_place_inputs`.
 _IN_PLACE: Final[dict[str, tuple[int, ...]]] = {"add": (0, 1), "scale": (0,)}
 #: Kinds that read what their epilogue adds number by number, as the output is stored.
@@ -46,7 +51,7 @@ _ADDED_IN_PLACE: Final = _WEIGHTED | _WINDOWED | {"global_avg_pool2d", "scale"}
 _KEY: Final = re.compile(
     r"(?P<kind>\w+):(?P<shape>\d+x\d+x\d+x\d+):o(?P<out>\d+):k(?P<kernel>\d+x\d+)"
     r":s(?P<stride>\d+x\d+):p(?P<pad>\d+\.\d+\.\d+\.\d+):d(?P<dilation>\d+x\d+)"
-    r"(?::g(?P<groups>\d+))?:(?P<epilogue>[\w,]*):(?P<dtype>\w+)"
+    r"(?::g(?P<groups>\d+))?(?::i(?P<inner>[\w,]*))?:(?P<epilogue>[\w,]*):(?P<dtype>\w+)"
 )
 
 
@@ -56,7 +61,9 @@ class Operator:
 
     Attributes:
         kind: One of `KINDS`. `scale` multiplies a tensor by one number a channel
-            (squeeze-excite); `dense` reads a tensor of shape (n, 1, 1, c).
+            (squeeze-excite); `dense` reads a tensor of shape (n, 1, 1, c). `separable_conv2d` is
+            a depthwise convolution, which kernel, stride, padding and dilation belong to, and the
+            pointwise one that reads it (`depthwise`, `pointwise`).
         input_shape: (batch, height, width, channels) of the first input.
         out_channels: Channels of the output; equals the input's where the kind keeps them.
         kernel, stride, dilation: (vertical, horizontal), in pixels.
@@ -65,6 +72,8 @@ class Operator:
         epilogue: What follows at once, in the order of `EPILOGUE_ORDER`; "add" adds a second
             input of the output's shape.
         dtype: Element type of inputs, weights and output.
+        inner_epilogue: What follows the depthwise half of a `separable_conv2d`, without "add";
+            `epilogue` follows the pointwise half.
         groups: Parts into which a `conv2d` cuts its channels; each part of the outputs reads one
             part of the inputs.
         body: What a `generic` operator computes, see `generic_operator`; None for other kinds.
@@ -81,6 +90,7 @@ class Operator:
     dtype: str = "float32"
     body: GenericBody | None = None
     groups: int = 1
+    inner_epilogue: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -102,16 +112,24 @@ class Operator:
         ):
             if any(value < least for value in values):
                 raise ValueError(f"{name} must be >= {least} everywhere, got {values}")
-        self._check_epilogue()
+        self._check_epilogue(self.epilogue)
+        self._check_epilogue(self.inner_epilogue)
+        if self.inner_epilogue and (
+            self.kind != "separable_conv2d" or "add" in self.inner_epilogue
+        ):
+            raise ValueError(
+                "inner_epilogue belongs to separable_conv2d and adds no tensor, got "
+                f"{self.inner_epilogue} for {self.kind}"
+            )
         self._check_geometry()
 
-    def _check_epilogue(self) -> None:
+    def _check_epilogue(self, epilogue: tuple[str, ...]) -> None:
         position = -1
-        for step in self.epilogue:
+        for step in epilogue:
             found = next((i for i, names in enumerate(EPILOGUE_ORDER) if step in names), None)
             if found is None or found <= position:
                 raise ValueError(
-                    f"epilogue must be bias, add, activation in this order, got {self.epilogue}"
+                    f"epilogue must be bias, add, activation in this order, got {epilogue}"
                 )
             position = found
         if "bias" in self.epilogue and self.kind not in _WEIGHTED:
@@ -139,7 +157,7 @@ class Operator:
             )
         if self.kind == "avg_pool2d" and self.dilation != (1, 1):  # neither torch nor ONNX has it
             raise ValueError(f"avg_pool2d takes no dilation, got {self.dilation}")
-        if self.kind not in {"conv2d", "dense"} and self.out_channels != self.input_shape[3]:
+        if self.kind not in _MIXING and self.out_channels != self.input_shape[3]:
             raise ValueError(
                 f"out_channels of {self.kind} must equal the input's {self.input_shape[3]}, "
                 f"got {self.out_channels}"
@@ -160,6 +178,8 @@ class Operator:
         shape = "x".join(map(str, self.input_shape))
         pad = ".".join(map(str, self.padding))
         groups = f":g{self.groups}" if self.groups > 1 else ""
+        if self.kind == "separable_conv2d":
+            groups = f":i{','.join(self.inner_epilogue)}"
         return (
             f"{self.kind}:{shape}:o{self.out_channels}:k{self.kernel[0]}x{self.kernel[1]}"
             f":s{self.stride[0]}x{self.stride[1]}:p{pad}:d{self.dilation[0]}x{self.dilation[1]}"
@@ -202,9 +222,14 @@ class Operator:
 
     @property
     def weight_shapes(self) -> tuple[Shape, ...]:
-        """Logical shapes of the weights: kernel (HWIO, HWC or IO), then bias (O)."""
+        """Logical shapes of the weights: kernel (HWIO, HWC or IO), then bias (O).
+
+        Those of a separable convolution: of its depthwise half, then of its pointwise half.
+        """
         if self.body is not None:
             return tuple(t.shape for t in self.body.constants)
+        if self.kind == "separable_conv2d":
+            return (*self.depthwise.weight_shapes, *self.pointwise.weight_shapes)
         channels = self.input_shape[3]
         shapes: tuple[Shape, ...] = ()
         if self.kind == "conv2d":
@@ -216,8 +241,27 @@ class Operator:
         return (*shapes, (self.out_channels,)) if "bias" in self.epilogue else shapes
 
     @property
+    def depthwise(self) -> Operator:
+        """The first half of a separable convolution."""
+        return replace(
+            self,
+            kind="depthwise_conv2d",
+            out_channels=self.input_shape[3],
+            epilogue=self.inner_epilogue,
+            inner_epilogue=(),
+        )
+
+    @property
+    def pointwise(self) -> Operator:
+        """The second half of a separable convolution."""
+        shape = self.depthwise.output_shape
+        return Operator("conv2d", shape, self.out_channels, epilogue=self.epilogue)
+
+    @property
     def n_macs(self) -> int:
         """Multiply-accumulates of convolutions and dense; 0 for the other kinds."""
+        if self.kind == "separable_conv2d":
+            return self.depthwise.n_macs + self.pointwise.n_macs
         n_outputs = math.prod(self.output_shape)
         if self.kind == "conv2d":
             depth = self.input_shape[3] // self.groups
@@ -293,6 +337,17 @@ class Operator:
         return next((step for step in self.epilogue if step in ACTIVATIONS), None)
 
 
+def separable_operator(depthwise: Operator, pointwise: Operator) -> Operator:
+    """The separable convolution of a depthwise one and the pointwise one that reads it."""
+    return replace(
+        depthwise,
+        kind="separable_conv2d",
+        out_channels=pointwise.out_channels,
+        epilogue=pointwise.epilogue,
+        inner_epilogue=depthwise.epilogue,
+    )
+
+
 def generic_operator(body: GenericBody) -> Operator:
     """An operator of kind `generic`; its shapes are those of its first tensors, as images."""
     first = (*body.inputs, *body.constants, *body.outputs)[0]
@@ -333,4 +388,5 @@ def parse_key(key: str) -> Operator:
         epilogue=tuple(match["epilogue"].split(",")) if match["epilogue"] else (),
         dtype=match["dtype"],
         groups=int(match["groups"] or 1),
+        inner_epilogue=tuple(match["inner"].split(",")) if match["inner"] else (),
     )

@@ -170,6 +170,8 @@ def _weight_scales(operator: Operator) -> tuple[float, ...]:
         return (0.1,) * len(operator.body.constants)
     if not operator.weight_shapes:
         return ()
+    if operator.kind == "separable_conv2d":
+        return (*_weight_scales(operator.depthwise), *_weight_scales(operator.pointwise))
     kernel = operator.weight_shapes[0]
     fan_in = math.prod(kernel if operator.kind == "depthwise_conv2d" else kernel[:-1])
     if operator.kind == "depthwise_conv2d":

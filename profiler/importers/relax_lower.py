@@ -22,6 +22,7 @@ from profiler.importers.relax_writers import PACKED
 from profiler.kernels.form import find_form
 from profiler.network import Call, Network
 from profiler.operator import generic_operator
+from profiler.pairs import join_pairs
 
 Array = NDArray[Any]
 
@@ -93,7 +94,7 @@ class _Reader:
             result = self._names[function.body.body]
         made = result if isinstance(result, tuple) else (result,)
         calls, outputs = self._named_outputs(made)
-        network = Network(name, tuple(inputs), calls, outputs)
+        network = join_pairs(Network(name, tuple(inputs), calls, outputs))
         shapes = {value.name: value.shape for value in self._graph.outputs}
         return ImportedModel(network, self._weights, self._loops, shapes)
 

@@ -10,7 +10,7 @@ from tvm import tirx
 
 from profiler.kernels.arguments import Arguments, name_arguments
 from profiler.kernels.panels import Tile
-from profiler.kernels.tasks import Task
+from profiler.kernels.tasks import ALL, Task
 from profiler.kernels.tir import Expression, Statement, block, load, number
 from profiler.kernels.window import Windows, horizontal, over_windows, vertical
 from profiler.operator import Operator
@@ -26,6 +26,16 @@ def write(operator: Operator, schedule: Schedule) -> Any:
     return arguments.function(schedule, windows.nest)
 
 
+def write_rows(
+    operator: Operator,
+    schedule: Schedule,
+    arguments: Arguments,
+    rows: tuple[Expression, Expression, Expression],
+) -> Statement:
+    """The statements of some rows of an image's outputs: the image, the first row, how many."""
+    return _Windows(operator, schedule, arguments).some_rows(ALL, *rows)
+
+
 class _Windows:
     def __init__(self, operator: Operator, schedule: Schedule, arguments: Arguments) -> None:
         self._operator = operator
@@ -39,23 +49,26 @@ class _Windows:
         """A task's tiles of all images."""
         n_images, n_rows = self._operator.input_shape[0], self._rows.n_out
         images, rows = task.rows.among(n_images, n_rows)
+        mine = Task(rows, task.channels)
+        return images.loop(n_images, lambda image: self.some_rows(mine, image, 0, n_rows))
 
-        def tiles(image: Expression) -> Statement:
-            if self._channels_outer:
-                return task.channels.over_channels(
-                    *self._channels,
-                    lambda c, n, lanes: rows.loop(
-                        n_rows, lambda i: self._row(image, i, c, n, lanes)
-                    ),
-                )
-            return rows.loop(
-                n_rows,
-                lambda i: task.channels.over_channels(
-                    *self._channels, lambda c, n, lanes: self._row(image, i, c, n, lanes)
+    def some_rows(
+        self, task: Task, image: Expression, first: Expression, n_rows: Expression
+    ) -> Statement:
+        """A task's tiles of some rows of an image's outputs."""
+        if self._channels_outer:
+            return task.channels.over_channels(
+                *self._channels,
+                lambda c, n, lanes: task.rows.loop(
+                    n_rows, lambda i: self._row(image, first + i, c, n, lanes)
                 ),
             )
-
-        return images.loop(n_images, tiles)
+        return task.rows.loop(
+            n_rows,
+            lambda i: task.channels.over_channels(
+                *self._channels, lambda c, n, lanes: self._row(image, first + i, c, n, lanes)
+            ),
+        )
 
     def _row(
         self, image: Expression, i: Expression, channel: Expression, n_vectors: int, lanes: int

@@ -34,6 +34,7 @@ class Output:
         target: The output's buffer.
         residual: What is added, or None; read just before the same place is written.
         registers: Of the kernel.
+        seat: The buffer's indices of an output's.
     """
 
     def __init__(
@@ -42,8 +43,10 @@ class Output:
         target: Buffer,
         residual: Buffer | None,
         registers: RegisterFile,
+        seat: Callable[[Index], Index] = lambda index: index,
     ) -> None:
         self._target = target
+        self._seat = seat
         self._residual = residual
         self._activation = operator.activation
         self._registers = registers
@@ -110,7 +113,8 @@ class Output:
             ),
         )
 
-    def _store(self, value: Expression, index: Index, lanes: int, *, is_late: bool) -> Statement:
+    def _store(self, value: Expression, place: Index, lanes: int, *, is_late: bool) -> Statement:
+        index = self._seat(place)
         if self._residual is not None:
             value = value + load(self._residual, index, lanes)
         if self._activation is None or is_late:
@@ -123,7 +127,7 @@ class Output:
         A loop of a costly activation is a tenth of the code, and of the time to compile it, that
         one behind each sum would be.
         """
-        index = (*first, channel)
+        index = self._seat((*first, channel))
         return self._activate(load(self._target, index, lanes), index, lanes)
 
     def _activate(self, value: Expression, index: Index, lanes: int) -> Statement:

@@ -7,7 +7,7 @@ from typing import Any
 
 from profiler.kernels.arguments import Arguments, name_arguments
 from profiler.kernels.panels import Panel, Panels
-from profiler.kernels.tasks import Task
+from profiler.kernels.tasks import ALL, Task
 from profiler.kernels.tir import Expression, Statement, block, load, loop
 from profiler.operator import Operator
 from profiler.schedules.schedule import Schedule
@@ -18,6 +18,11 @@ def write(operator: Operator, schedule: Schedule) -> Any:
     """out[i, j] = epilogue(sum over k of x[i, k] weight[k, j]); rows are all pixels."""
     arguments = name_arguments(operator, schedule)
     return arguments.function(schedule, _Product(operator, schedule, arguments).nest)
+
+
+def write_product(operator: Operator, schedule: Schedule, arguments: Arguments) -> Statement:
+    """The statements of a product whose arguments lie elsewhere."""
+    return _Product(operator, schedule, arguments).nest(ALL)
 
 
 class _Product:

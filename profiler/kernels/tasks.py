@@ -129,6 +129,10 @@ class Task:
     channels: Part
 
 
+#: The only task there is, where nothing is shared.
+ALL: Final = Task(WHOLE, WHOLE)
+
+
 def run(
     schedule: Schedule, registers: RegisterFile, body: Callable[[Task], Statement]
 ) -> Statement:
@@ -140,7 +144,7 @@ def run(
         body: Takes a task.
     """
     if schedule.n_tasks == 1:
-        return block(registers.declare(), body(Task(WHOLE, WHOLE)))
+        return block(registers.declare(), body(ALL))
     part = Part(tirx.Var("task", "int32"), schedule.n_tasks)
     shares_rows = ROW_TASKS in dict(schedule.parameters)
     task = Task(part, WHOLE) if shares_rows else Task(WHOLE, part)

@@ -9,7 +9,16 @@ import tvm
 from tvm import s_tir
 
 from profiler.fast_math import with_fast_math
-from profiler.kernels import channelwise, conv, elementwise, gemm, matmul, rowwise, winograd
+from profiler.kernels import (
+    channelwise,
+    conv,
+    elementwise,
+    gemm,
+    matmul,
+    rowwise,
+    separable,
+    winograd,
+)
 from profiler.operator import Operator
 from profiler.schedules import conv as conv_rules
 from profiler.schedules import elementwise as elementwise_rules
@@ -17,6 +26,7 @@ from profiler.schedules import gemm as gemm_rules
 from profiler.schedules import generic
 from profiler.schedules import matmul as matmul_rules
 from profiler.schedules import rowwise as rowwise_rules
+from profiler.schedules import separable as separable_rules
 from profiler.schedules import window as window_rules
 from profiler.schedules import winograd as winograd_rules
 from profiler.schedules.schedule import Schedule
@@ -31,6 +41,7 @@ _WRITERS: Final[Mapping[str, Callable[[Operator, Schedule], Any]]] = {
     conv_rules.RULE: conv.write,
     winograd_rules.RULE: winograd.write,
     window_rules.RULE: channelwise.write,
+    separable_rules.RULE: separable.write,
     elementwise_rules.MEAN_RULE: elementwise.write_mean,
     elementwise_rules.ONCE_RULE: elementwise.write_once,
 }

@@ -6,6 +6,9 @@ and name its rule in both `space.py` and `kernels/write.py`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Final
+
 from profiler.generic import LoopForm
 from profiler.layout import is_pointwise
 from profiler.operator import Operator
@@ -16,6 +19,7 @@ from profiler.schedules import (
     generic,
     matmul,
     rowwise,
+    separable,
     threads,
     window,
     winograd,
@@ -26,6 +30,16 @@ from profiler.target import Target
 #: Grows when a rule changes the code it makes, so that what was measured with the old code is not
 #: taken for the new one's. The build cache sees a changed source by itself.
 VERSION = 7
+
+
+#: Kinds that have one rule each, whatever their shapes.
+_RULES: Final[Mapping[str, Callable[[Operator, Target], tuple[Schedule, ...]]]] = {
+    "depthwise_conv2d": window.candidates,
+    "avg_pool2d": window.candidates,
+    "max_pool2d": window.candidates,
+    "separable_conv2d": separable.candidates,
+    "global_avg_pool2d": elementwise.mean_candidates,
+}
 
 
 def candidates(operator: Operator, target: Target) -> tuple[Schedule, ...]:
@@ -39,12 +53,10 @@ def _of_one_thread(operator: Operator, target: Target) -> tuple[Schedule, ...]:
         return (*_of_form(operator.body.form, target), *generic.candidates(operator, target))
     if is_pointwise(operator):
         return gemm.candidates(operator, target)
+    if operator.kind in _RULES:
+        return _RULES[operator.kind](operator, target)
     if operator.kind == "conv2d":
         return (*conv.candidates(operator, target), *winograd.candidates(operator, target))
-    if operator.kind in {"depthwise_conv2d", "avg_pool2d", "max_pool2d"}:
-        return window.candidates(operator, target)
-    if operator.kind == "global_avg_pool2d":
-        return elementwise.mean_candidates(operator, target)
     return elementwise.once_candidates(operator, target)
 
 

@@ -15,7 +15,17 @@ from typing import Final
 
 from profiler.generic import LoopForm
 from profiler.operator import Operator
-from profiler.schedules import conv, elementwise, gemm, generic, matmul, rowwise, window, winograd
+from profiler.schedules import (
+    conv,
+    elementwise,
+    gemm,
+    generic,
+    matmul,
+    rowwise,
+    separable,
+    window,
+    winograd,
+)
 from profiler.schedules.schedule import CHANNEL_TASKS, ROW_TASKS, Schedule
 from profiler.schedules.tiles import best_shared, even_runs, pieces, unevenness
 from profiler.target import Target
@@ -138,6 +148,15 @@ def _square_blocks(operator: Operator, schedule: Schedule, n: int) -> list[int]:
     return _of_images(operator, tiles, n)
 
 
+def _n_output_rows(operator: Operator, _: Schedule) -> int:
+    """Rows of an image's outputs."""
+    return operator.output_shape[1]
+
+
+def _bands(operator: Operator, schedule: Schedule, n: int) -> list[int]:
+    return _of_images(operator, _sizes(operator.output_shape[1], schedule["band"]), n)
+
+
 def _of_images(operator: Operator, tiles: list[int], n: int) -> list[int]:
     """Tiles of an image, or whole images where tasks share those."""
     n_images = operator.input_shape[0]
@@ -192,6 +211,7 @@ _AXES: Final[Mapping[str, Mapping[str, _Axis]]] = {
         ROW_TASKS: _Axis(_square_blocks, ("tile_rows", _n_square_rows)),
         CHANNEL_TASKS: _Axis(_panels, ("vectors", _n_vectors)),
     },
+    separable.RULE: {ROW_TASKS: _Axis(_bands, ("band", _n_output_rows))},
     window.RULE: {ROW_TASKS: _Axis(_image_rows), CHANNEL_TASKS: _Axis(_channel_blocks)},
     elementwise.MEAN_RULE: {ROW_TASKS: _Axis(_images), CHANNEL_TASKS: _Axis(_channel_blocks)},
     elementwise.ONCE_RULE: {ROW_TASKS: _Axis(_image_rows), CHANNEL_TASKS: _Axis(_channel_blocks)},

@@ -1,7 +1,8 @@
 """The rule that turns layers into fused operators, as a graph compiler would.
 
 Batch-norm is folded into the bias, an activation and a shortcut's addition run in the epilogue of
-the convolution before them, a convolution on one pixel is `dense`.
+the convolution before them, a convolution on one pixel is `dense`, a depthwise convolution and the
+pointwise one that reads it are one `separable_conv2d`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import assert_never
 
 from profiler.network import Call, Network
 from profiler.operator import Operator
+from profiler.pairs import join_pairs
 from searchspace.spaces.layers import BlockLayer, ConvLayer, DenseLayer, Layer, Layers, PoolLayer
 
 Shape4 = tuple[int, int, int, int]
@@ -47,7 +49,8 @@ def lower_layers(name: str, input_shape: Shape4, layers: Layers) -> Network:
     tensor = Tensor("input", input_shape)
     for layer_name, layer in layers:
         tensor = _lower_layer(calls, layer_name, layer, tensor)
-    return Network(name, (("input", input_shape),), tuple(calls.calls), (tensor.name,))
+    inputs = (("input", input_shape),)
+    return join_pairs(Network(name, inputs, tuple(calls.calls), (tensor.name,)))
 
 
 def layer_operators(layers: Layers, input_shape: Shape4) -> tuple[Operator, ...]:

@@ -54,8 +54,8 @@ def write_images(path: Path, seed: int) -> np.ndarray:
 
 
 def test_profile_measures_all_operators_and_as_many_networks_as_asked(journey: Journey) -> None:
-    # stem, head, pool, dense; a block's expand, depthwise and project by hidden width and kernel
-    n_operators = 4 + 2 * len({hidden for _, hidden in BLOCKS}) + len(BLOCKS)
+    # stem, head, pool, dense; a block's expansion by hidden width, and what follows by kernel, too
+    n_operators = 4 + len({hidden for _, hidden in BLOCKS}) + len(BLOCKS)
     answer = journey.steps["profile"].answer
     assert answer["n_operators"] == answer["n_space_operators"] == n_operators
     assert answer["n_networks"] == N_NETWORKS
@@ -88,11 +88,11 @@ def test_predict_answers_what_a_network_costs_and_needs(journey: Journey) -> Non
     assert set(answer) >= PREDICT_KEYS
     assert answer["device"] == "local"
     assert answer["weight_bytes"] == 4 * ((27 + 1) * WIDTH + N_SLOTS * block + tail)
-    assert answer["n_operators"] == 1 + 3 * N_SLOTS + 3
+    assert answer["n_operators"] == 1 + 2 * N_SLOTS + 3
     assert answer["unseen_operators"] == []
     assert 0 < answer["low_ms"] < answer["latency_ms"] < answer["high_ms"]
-    # The depthwise call's input and output, the block's shortcut, all 8x8; and the image.
-    assert answer["peak_activation_bytes"] == 4 * (64 * (2 * hidden + WIDTH) + 16 * 16 * 3)
+    # The expansion's output, the block's shortcut, both 8x8; and the image.
+    assert answer["peak_activation_bytes"] == 4 * (64 * (hidden + WIDTH) + 16 * 16 * 3)
 
 
 def test_search_returns_the_most_accurate_subnet_that_meets_the_limit(journey: Journey) -> None:

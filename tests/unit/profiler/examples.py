@@ -24,12 +24,12 @@ def operators(
     """Valid operators of small size: odd extents, one-sided padding, any epilogue."""
     kind = draw(st.sampled_from(kinds))
     channels = draw(st.integers(1, most_channels))
-    mixes = kind in {"conv2d", "dense"}
+    mixes = kind in {"conv2d", "separable_conv2d", "dense"}
     out_channels = draw(st.integers(1, most_channels)) if mixes else channels
     kernel = stride = dilation = (1, 1)
     padding = (0, 0, 0, 0)
     least = (1, 1)
-    if kind in {"conv2d", "depthwise_conv2d", "avg_pool2d", "max_pool2d"}:
+    if kind in {"conv2d", "depthwise_conv2d", "separable_conv2d", "avg_pool2d", "max_pool2d"}:
         is_pool = kind.endswith("pool2d")
         kernel = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
         stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
@@ -44,12 +44,17 @@ def operators(
     height, width = (draw(st.integers(low, low + most_pixels)) for low in least)
     if kind == "dense":
         height = width = 1
+    has_bias = kind in {"conv2d", "depthwise_conv2d", "separable_conv2d", "dense"}
+    inner = (
+        (
+            *(("bias",) if draw(st.booleans()) else ()),
+            *((draw(st.sampled_from(ACTIVATIONS)),) if draw(st.booleans()) else ()),
+        )
+        if kind == "separable_conv2d"
+        else ()
+    )
     epilogue = (
-        *(
-            ("bias",)
-            if kind in {"conv2d", "depthwise_conv2d", "dense"} and draw(st.booleans())
-            else ()
-        ),
+        *(("bias",) if has_bias and draw(st.booleans()) else ()),
         *(("add",) if kind != "add" and draw(st.booleans()) else ()),
         *((draw(st.sampled_from(ACTIVATIONS)),) if draw(st.booleans()) else ()),
     )
@@ -57,7 +62,16 @@ def operators(
     groups = draw(st.sampled_from([n for n in range(1, common + 1) if common % n == 0]))
     shape = (draw(st.integers(1, 2)), height, width, channels)
     return Operator(
-        kind, shape, out_channels, kernel, stride, padding, dilation, epilogue, groups=groups
+        kind,
+        shape,
+        out_channels,
+        kernel,
+        stride,
+        padding,
+        dilation,
+        epilogue,
+        groups=groups,
+        inner_epilogue=inner,
     )
 
 
@@ -91,6 +105,8 @@ def weights_of(operator: Operator, rng: np.random.Generator) -> list[Array]:
     """Logical weights that keep a signal's size."""
     if not operator.weight_shapes:
         return []
+    if operator.kind == "separable_conv2d":
+        return [*weights_of(operator.depthwise, rng), *weights_of(operator.pointwise, rng)]
     kernel, *biases = operator.weight_shapes
     fan_in = np.prod(kernel[:2] if operator.kind == "depthwise_conv2d" else kernel[:-1])
     arrays = [rng.normal(size=kernel) * np.sqrt(2 / fan_in)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from profiler.network import Call, Network
 from profiler.operator import Operator
+from profiler.pairs import join_pairs
 
 
 def call(output: str, operator: Operator, *inputs: str) -> Call:
@@ -114,41 +115,48 @@ LARGE = Operator(
     padding=(2, 2, 2, 2),
     epilogue=("swish",),
 )
-#: Every kind of operator and every step of an epilogue, two inputs, two outputs, a batch of two.
-EVERY_KIND = Network(
-    "test:every_kind",
-    (("image", (2, 9, 11, 6)), ("extra", (2, 4, 5, 8))),
-    (
-        call("conv", ONE_SIDED, "image"),
-        call("depthwise", DILATED, "conv"),
-        call(
-            "pointwise",
-            Operator("conv2d", (2, 8, 10, 8), 8, epilogue=("bias", "add", "relu6")),
-            "depthwise",
-            "conv",
+#: Every kind of operator and every step of an epilogue, two inputs, two outputs, a batch of two;
+#: plain depthwise convolutions are in the networks above.
+EVERY_KIND = join_pairs(
+    Network(
+        "test:every_kind",
+        (("image", (2, 9, 11, 6)), ("extra", (2, 4, 5, 8))),
+        (
+            call("conv", ONE_SIDED, "image"),
+            call("depthwise", DILATED, "conv"),
+            call(
+                "pointwise",
+                Operator("conv2d", (2, 8, 10, 8), 8, epilogue=("bias", "add", "relu6")),
+                "depthwise",
+                "conv",
+            ),
+            call("maximum", MAXIMUM, "pointwise"),
+            call("average", AVERAGE, "pointwise"),
+            call(
+                "both", Operator("add", (2, 4, 5, 8), 8, epilogue=("swish",)), "maximum", "average"
+            ),
+            call("sum", Operator("add", (2, 4, 5, 8), 8), "both", "extra"),
+            call(
+                "pool",
+                Operator("global_avg_pool2d", (2, 4, 5, 8), 8, epilogue=("hard_sigmoid",)),
+                "sum",
+            ),
+            call("gate", Operator("dense", (2, 1, 1, 8), 8, epilogue=("bias", "sigmoid")), "pool"),
+            call(
+                "scaled",
+                Operator("scale", (2, 4, 5, 8), 8, epilogue=("add", "relu")),
+                "sum",
+                "gate",
+                "extra",
+            ),
+            call("features", LARGE, "scaled"),
+            call("pooled", Operator("global_avg_pool2d", (2, 2, 3, 12), 12), "features"),
+            call(
+                "logits", Operator("dense", (2, 1, 1, 12), 5, epilogue=("bias", "gelu")), "pooled"
+            ),
         ),
-        call("maximum", MAXIMUM, "pointwise"),
-        call("average", AVERAGE, "pointwise"),
-        call("both", Operator("add", (2, 4, 5, 8), 8, epilogue=("swish",)), "maximum", "average"),
-        call("sum", Operator("add", (2, 4, 5, 8), 8), "both", "extra"),
-        call(
-            "pool",
-            Operator("global_avg_pool2d", (2, 4, 5, 8), 8, epilogue=("hard_sigmoid",)),
-            "sum",
-        ),
-        call("gate", Operator("dense", (2, 1, 1, 8), 8, epilogue=("bias", "sigmoid")), "pool"),
-        call(
-            "scaled",
-            Operator("scale", (2, 4, 5, 8), 8, epilogue=("add", "relu")),
-            "sum",
-            "gate",
-            "extra",
-        ),
-        call("features", LARGE, "scaled"),
-        call("pooled", Operator("global_avg_pool2d", (2, 2, 3, 12), 12), "features"),
-        call("logits", Operator("dense", (2, 1, 1, 12), 5, epilogue=("bias", "gelu")), "pooled"),
-    ),
-    ("logits", "features"),
+        ("logits", "features"),
+    )
 )
 
 NETWORKS = (RESIDUAL, SQUEEZE_EXCITE, EVERY_KIND)

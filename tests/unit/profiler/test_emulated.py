@@ -46,9 +46,13 @@ OPERATORS = {
     ),
     "winograd": Operator("conv2d", (1, 9, 7, 17), 22, epilogue=("bias", "gelu"), **WINDOW),
     "window": Operator("depthwise_conv2d", (1, 9, 9, 22), 22, epilogue=("bias", "swish"), **WINDOW),
+    "separable": Operator(
+        "separable_conv2d", (1, 9, 9, 22), 45, epilogue=("bias", "add"),
+        inner_epilogue=("bias", "swish"), **WINDOW,
+    ),
     "mean": Operator("global_avg_pool2d", (2, 5, 5, 22), 22),
     "once": Operator("add", (1, 5, 5, 22), 22, epilogue=("sigmoid",)),
-}
+}  # fmt: skip
 #: Of others, by rule; every list of candidates ends with those of rule `generic`.
 LOOPS = {
     "matmul": (scores(13, 7, 22), beside(9, 5, 47)),

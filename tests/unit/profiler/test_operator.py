@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from profiler.operator import ACTIVATIONS, OWN_KINDS, Operator, parse_key
+from profiler.operator import ACTIVATIONS, OWN_KINDS, Operator, parse_key, separable_operator
 
 from .examples import operators
 
@@ -122,6 +122,35 @@ def test_average_pooling_takes_no_dilation_because_neither_torch_nor_onnx_has_it
 
 
 WEIGHTED = ("conv2d", "depthwise_conv2d", "dense")
+SEPARABLE = Operator(
+    "separable_conv2d", (1, 8, 8, 16), 32, (3, 3), padding=(1, 1, 1, 1), epilogue=("bias", "add"),
+    inner_epilogue=("bias", "relu6"),
+)  # fmt: skip
+
+
+def test_a_separable_convolution_is_its_two_halves() -> None:
+    first, second = SEPARABLE.depthwise, SEPARABLE.pointwise
+    assert first == Operator(
+        "depthwise_conv2d", (1, 8, 8, 16), 16, (3, 3), padding=(1, 1, 1, 1),
+        epilogue=("bias", "relu6"),
+    )  # fmt: skip
+    assert second == Operator("conv2d", (1, 8, 8, 16), 32, epilogue=("bias", "add"))
+    assert separable_operator(first, second) == SEPARABLE == parse_key(SEPARABLE.key)
+    assert SEPARABLE.n_flops == first.n_flops + second.n_flops
+    assert SEPARABLE.weight_shapes == ((3, 3, 16), (16,), (1, 1, 16, 32), (32,))
+    assert SEPARABLE.input_shapes == ((1, 8, 8, 16), (1, 8, 8, 32))
+    assert SEPARABLE.output_shape == second.output_shape
+
+
+@pytest.mark.parametrize("inner", [("add",), ("relu", "bias")])
+def test_an_inner_epilogue_adds_no_tensor_and_is_in_order(inner: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="epilogue"):
+        replace(SEPARABLE, inner_epilogue=inner)
+
+
+def test_an_inner_epilogue_belongs_to_separable_convolutions() -> None:
+    with pytest.raises(ValueError, match="inner_epilogue belongs to separable_conv2d"):
+        replace(CONV, inner_epilogue=("bias",))
 
 
 @settings(deadline=None)
@@ -211,7 +240,7 @@ def test_the_activation_is_found_behind_bias_and_residual(name: str) -> None:
 def test_the_strategy_draws_every_kind() -> None:
     drawn: set[str] = set()
 
-    @settings(derandomize=True, database=None)
+    @settings(derandomize=True, database=None, max_examples=400)
     @given(operators())
     def draw(operator: Operator) -> None:
         drawn.add(operator.kind)

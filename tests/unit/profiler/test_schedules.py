@@ -19,6 +19,7 @@ from profiler.kernels.write import write_kernel
 from profiler.layout import pack_weights
 from profiler.operator import ACTIVATIONS, OWN_KINDS, Operator
 from profiler.program import alone, assemble
+from profiler.schedules import gemm, separable, window
 from profiler.schedules.schedule import Schedule, parse_schedule
 from profiler.schedules.space import candidates, default_schedule
 from profiler.target import Target
@@ -43,6 +44,10 @@ CONV_7X7 = Operator(
 DEPTHWISE_7X7 = Operator(
     "depthwise_conv2d", (1, 7, 7, 17), 17, (3, 3), padding=(1, 1, 1, 1), epilogue=BIAS
 )
+SEPARABLE = Operator(
+    "separable_conv2d", (1, 7, 7, 17), 24, (3, 3), padding=(1, 1, 1, 1), epilogue=("bias", "relu"),
+    inner_epilogue=("bias", "relu6"),
+)  # fmt: skip
 CONV_13X13 = replace(CONV_7X7, input_shape=(1, 13, 13, 33), out_channels=40)
 WINOGRAD_28X28 = replace(CONV_7X7, input_shape=(1, 28, 28, 32), out_channels=64)
 MAX_POOL = Operator("max_pool2d", (1, 7, 7, 24), 24, (3, 3), (2, 2), (1, 1, 1, 1))
@@ -128,6 +133,15 @@ AWKWARD = (
     ),
     replace(DEPTHWISE_7X7, input_shape=(1, 1, 9, 17), epilogue=ALL_STEPS),
     replace(DEPTHWISE_7X7, input_shape=(1, 8, 60, 4), out_channels=4, dilation=(1, 2)),
+    # Separable convolutions: rows in bands of several sizes, strides, wide and one-sided windows,
+    # ragged channels on both sides, a residual, costly activations of both halves, a batch of two.
+    SEPARABLE,
+    replace(SEPARABLE, input_shape=(1, 57, 56, 40), out_channels=24, epilogue=ALL_STEPS),
+    replace(SEPARABLE, input_shape=(2, 14, 15, 24), stride=(2, 2), kernel=(5, 5)),
+    replace(SEPARABLE, kernel=(7, 7), padding=(3, 3, 3, 3), inner_epilogue=("bias", "swish")),
+    replace(SEPARABLE, input_shape=(1, 28, 28, 96), out_channels=17, epilogue=("add", "gelu")),
+    replace(SEPARABLE, input_shape=(1, 1, 9, 17), out_channels=1, inner_epilogue=()),
+    replace(SEPARABLE, input_shape=(1, 40, 9, 160), dilation=(2, 1), padding=(0, 2, 3, 1)),
     # Pools: the maximum of negative numbers beside padding, averages that count it.
     MAX_POOL,
     replace(MAX_POOL, input_shape=(1, 9, 5, 17), out_channels=17, padding=(0, 2, 1, 0)),
@@ -242,9 +256,10 @@ def test_every_switch_of_every_rule_was_tried_both_ways(host_target: Target) -> 
     for operator in (*AWKWARD, *drawn_operators()):
         for schedule in candidates(operator, host_target):
             for name, value in schedule.parameters:
-                if name not in {"rows", "pixels", "vectors", "lanes", "size", "tile_rows"}:
+                if name.endswith("_outer"):
                     tried.setdefault((schedule.rule, name), set()).add(value)
-    assert {rule for rule, _ in tried} == {"gemm", "conv", "window"}
+    assert {rule for rule, _ in tried} == {"gemm", "conv", "window", "separable"}
+    assert tried.pop(("separable", "panels_outer")) == {1}
     assert {switch: values for switch, values in tried.items() if values != {0, 1}} == {}
 
 
@@ -298,6 +313,7 @@ def divisible_operators() -> Iterator[Operator]:
                 yield Operator("conv2d", image, out_channels, epilogue=(name,))
                 yield Operator("conv2d", image, out_channels, epilogue=(name,), **window)
             yield Operator("depthwise_conv2d", image, channels, epilogue=(name,), **window)
+            yield Operator("separable_conv2d", image, 40, epilogue=(name,), **window)
             yield Operator("max_pool2d", image, channels, **window)
         yield Operator("dense", (side, 1, 1, channels), 192)
         yield Operator("global_avg_pool2d", image, channels)
@@ -320,6 +336,8 @@ def length_of_tiles(operator: Operator, schedule: Schedule) -> int:
     n, height, width, _ = operator.output_shape
     if schedule.rule == "winograd":
         return schedule["tile_rows"] * -(-width // schedule["size"])
+    if schedule.rule == "separable":
+        return schedule["band"] * width
     return n * height * width if schedule.rule == "gemm" else width
 
 
@@ -342,7 +360,7 @@ def is_even(size: int, length: int) -> bool:
 def test_candidates_are_a_few_and_each_once() -> None:
     for operator, target in product((*divisible_operators(), *RAGGED), TARGETS):
         found = candidates(operator, target)
-        assert 1 <= len(found) <= 16
+        assert 1 <= len(found) <= 24
         assert len(set(found)) == len(found)
         assert default_schedule(operator, target) == found[0]
         kinds = {rule_and_names(schedule) for schedule in found}
@@ -363,6 +381,21 @@ def test_candidates_are_a_few_and_each_once() -> None:
             ("conv", "pixels", "vectors", "lanes", "panels_outer"),
         ),
         (DEPTHWISE_7X7, ("window", "pixels", "vectors", "lanes", "channels_outer")),
+        (
+            SEPARABLE,
+            (
+                "separable",
+                "band",
+                "pixels",
+                "depth_vectors",
+                "depth_lanes",
+                "channels_outer",
+                "rows",
+                "vectors",
+                "lanes",
+                "panels_outer",
+            ),
+        ),
         (MAX_POOL, ("window", "pixels", "vectors", "lanes", "channels_outer")),
         (Operator("global_avg_pool2d", (1, 7, 7, 64), 64), ("mean", "vectors", "lanes")),
         (Operator("add", (1, 7, 7, 17), 17), ("once", "vectors", "lanes")),
@@ -440,6 +473,23 @@ def test_blocks_are_small_where_the_weights_stay_in_the_cache_beside_them() -> N
             assert n_squares == 14 or 4 * 36 * n_squares * 64 <= target.l2_bytes / 2
 
 
+def test_bands_stay_in_caches_and_their_halves_have_tiles_of_their_own_rules() -> None:
+    for target in TARGETS:
+        operator = replace(SEPARABLE, input_shape=(1, 56, 56, 144))
+        found = candidates(operator, target)
+        row_bytes = 4 * 56 * 144
+        bands = list(dict.fromkeys(schedule["band"] for schedule in found))
+        assert len(bands) > 1
+        assert min(bands) == bands[-1]
+        assert row_bytes * max(bands) <= max(row_bytes, target.l2_bytes / 2)
+        for schedule in found:
+            first, second = separable.halves(schedule)
+            assert first in window.candidates(operator.depthwise, target)
+            product = separable.of_band(operator, schedule["band"])
+            assert second in gemm.candidates(product, target)
+            assert separable.join(first, second, schedule["band"]) == schedule
+
+
 def test_vectors_are_as_wide_as_registers_unless_channels_fill_no_register() -> None:
     for operator, target in product((*divisible_operators(), *RAGGED), TARGETS):
         n_channels = operator.out_channels // operator.groups
@@ -473,7 +523,7 @@ def test_half_vectors_are_tried_last_where_less_of_them_is_left_over() -> None:
 def test_a_tiles_sums_fit_the_registers_with_what_they_are_made_of() -> None:
     for operator, target in product((*divisible_operators(), *RAGGED), TARGETS):
         for schedule in candidates(operator, target):
-            if schedule.rule in {"gemm", "conv", "winograd"}:
+            if schedule.rule in {"gemm", "conv", "winograd", "separable"}:
                 # Each step reads the weights of all vectors and one number in all lanes.
                 others = schedule["vectors"] + 1
             elif schedule.rule == "window":
@@ -496,6 +546,7 @@ def test_no_tile_is_larger_than_what_it_tiles_and_none_leaves_a_small_rest() -> 
                 "gemm",
                 "conv",
                 "winograd",
+                "separable",
             }:  # these pad, the others have narrow vectors
                 assert is_even(schedule["vectors"], -(-width // schedule["lanes"])), schedule.text
 

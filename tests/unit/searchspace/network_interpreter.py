@@ -50,6 +50,10 @@ def run_operator(
 ) -> np.ndarray:
     """An operator's output on NHWC inputs with logical weights, computed in float64."""
     assert tuple(array.shape for array in weights) == operator.weight_shapes
+    if operator.kind == "separable_conv2d":
+        n_first = len(operator.depthwise.weight_shapes)
+        between = run_operator(operator.depthwise, inputs[:1], weights[:n_first])
+        return run_operator(operator.pointwise, [between, *inputs[1:]], weights[n_first:])
     tensors = [torch.from_numpy(array).double() for array in inputs]
     parameters = [torch.from_numpy(array).double() for array in weights]
     y = _run_kind(operator, tensors, parameters)

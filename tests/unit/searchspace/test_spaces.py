@@ -92,6 +92,8 @@ def test_mutation_changes_all_with_probability_one_and_nothing_with_zero(
 def n_parameters(operator: Operator) -> int:
     """As the papers count: a batch-norm has two numbers a channel, of which folding leaves one."""
     n_weights = sum(int(np.prod(shape)) for shape in operator.weight_shapes)
+    if operator.kind == "separable_conv2d":
+        return n_parameters(operator.depthwise) + n_parameters(operator.pointwise)
     has_norm = operator.kind in {"conv2d", "depthwise_conv2d"}
     return n_weights + (operator.out_channels if has_norm else 0)
 

@@ -17,7 +17,12 @@ SIGMA_SHARE = 0.03
 
 @cache
 def operator_us(operator: Operator) -> float:
-    """Launch, arithmetic and traffic, times a factor drawn from the operator's own key."""
+    """Launch, arithmetic and traffic, times a factor drawn from the operator's own key.
+
+    A separable convolution costs what its halves cost.
+    """
+    if operator.kind == "separable_conv2d":
+        return operator_us(operator.depthwise) + operator_us(operator.pointwise)
     n_bytes = operator.input_bytes + operator.output_bytes + operator.weight_bytes
     seed = list(operator.key.encode())
     factor = float(np.exp(np.random.default_rng(seed).normal(0.0, 0.2)))

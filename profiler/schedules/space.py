@@ -1,7 +1,8 @@
 """The short list of schedules for an operator; nothing here needs TVM.
 
 To add one: write a module with `candidates` here and one with its code in `profiler.kernels`,
-and name its rule in both `space.py` and `kernels/write.py`.
+and name its rule in both `space.py` and `kernels/write.py`; in `threads.py`, too, if its tiles can
+be shared among threads.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def forms(operator: Operator, schedule: Schedule, n: int) -> Iterator[Schedule]:
     Rows shared, channels shared, or the one and the other; as it is if neither can be.
     """
     rated = []
-    for name, axis in _AXES[schedule.rule].items():
+    for name, axis in _AXES.get(schedule.rule, {}).items():
         sizes = [schedule, *axis.evened(operator, schedule, n)]
         ratings = [(unevenness(axis.tiles(operator, each, n), n), each) for each in sizes]
         rating, best = ratings[0]
@@ -198,6 +198,7 @@ def _any_loop(_: Operator, __: Schedule, n: int) -> list[int]:
     return [1] * n
 
 
+#: What the kernels of a rule can share; those of a rule that is not here stay with one thread.
 _AXES: Final[Mapping[str, Mapping[str, _Axis]]] = {
     gemm.RULE: {
         ROW_TASKS: _Axis(_row_tiles, ("rows", _n_rows)),

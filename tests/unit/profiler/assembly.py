@@ -48,7 +48,9 @@ class Loop:
 
 def innermost_loops(text: str, ending: str) -> list[Loop]:
     """Loops without a loop inside of the one function whose name ends so, in order."""
-    (body,) = re.findall(rf"^\w*{ending}:\n(.*?)^\.Lfunc_end", text, re.MULTILINE | re.DOTALL)
+    (body,) = re.findall(
+        rf"^(?:\.L)?\w*{ending}:\n(.*?)^\.Lfunc_end", text, re.MULTILINE | re.DOTALL
+    )
     lines = [line for line in map(str.strip, body.splitlines()) if not _OTHER.match(line)]
     stack = {"sp", "rsp"} | {name for found in _KEEPS_FRAME.findall(body) for name in found if name}
     labels: dict[str, int] = {}

@@ -11,8 +11,9 @@ import tvm
 from profiler.compile import tvm_target
 from profiler.kernels.write import write_kernel
 from profiler.operator import Operator
-from profiler.schedules.schedule import Schedule
+from profiler.schedules.schedule import ROW_TASKS, Schedule
 from profiler.schedules.space import candidates, default_schedule
+from profiler.schedules.threads import forms
 
 from .assembly import Loop, innermost_loops
 from .processors import TARGETS
@@ -58,7 +59,8 @@ def products(name: str, operator: Operator, schedule: Schedule) -> list[Loop]:
     target = TARGETS[name]
     kernel = write_kernel(operator, schedule, target).with_attr("global_symbol", "kernel")
     built = tvm.compile(tvm.IRModule({"kernel": kernel}), target=tvm_target(target))
-    loops = innermost_loops(built.mod.inspect_source("asm"), "_compute_")
+    ending = "_compute_" if schedule.n_tasks == 1 else "parallel_lambda"
+    loops = innermost_loops(built.mod.inspect_source("asm"), ending)
     return [loop for loop in loops if loop.those(INSTRUCTIONS[name].arithmetic)]
 
 
@@ -74,6 +76,20 @@ def test_the_best_tile_is_multiplied_in_registers_alone(name: str, operator: Ope
     assert whole
     for loop in whole:
         assert len(loop.those(called.fused)) >= n_sums
+        assert loop.those(called.arithmetic) == loop.those(called.fused)
+        assert loop.on_stack() == []
+
+
+@pytest.mark.parametrize("operator", OPERATORS, ids=lambda op: op.key)
+@pytest.mark.parametrize("name", TARGETS)
+def test_tasks_that_share_rows_multiply_in_registers_alone(name: str, operator: Operator) -> None:
+    called = INSTRUCTIONS[name]
+    one_thread = default_schedule(operator, TARGETS[name])
+    (schedule,) = (s for s in forms(operator, one_thread, 2) if ROW_TASKS in dict(s.parameters))
+    n_sums = schedule["rows"] * schedule["vectors"]
+    loops = products(name, operator, schedule)
+    assert n_sums in {len(loop.sums(called.fused)) for loop in loops}
+    for loop in loops:
         assert loop.those(called.arithmetic) == loop.those(called.fused)
         assert loop.on_stack() == []
 

@@ -127,7 +127,7 @@ def test_tiny_operators_stay_with_one_thread_and_large_ones_do_not() -> None:
     target = replace(TARGETS[1], threads=2)
     tiny = Operator("dense", (1, 1, 1, 40), 10)
     assert candidates(tiny, target) == candidates(tiny, replace(target, threads=1))
-    small = Operator("conv2d", (1, 7, 7, 64), 64)
+    small = Operator("conv2d", (1, 7, 7, 64), 32)
     assert {s.n_tasks for s in candidates(small, target)} == {1, 2}
     large = Operator("conv2d", (1, 28, 28, 192), 192)
     assert {s.n_tasks for s in candidates(large, target)} == {2}

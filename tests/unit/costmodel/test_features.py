@@ -16,7 +16,7 @@ from costmodel.features import (
     compute_features,
 )
 from profiler.generic import GenericBody, LoopTraits, TensorType
-from profiler.operator import Operator, generic_operator, parse_key
+from profiler.operator import Operator, generic_operator, parse_key, separable_operator
 from profiler.schedules.schedule import Schedule
 from profiler.schedules.space import default_schedule
 
@@ -100,6 +100,19 @@ def test_minimal_filtering_counts_the_products_that_it_saves(size: int, saved: f
     assert direct["log_saved_products"] == 0
 
 
+def test_a_separable_convolution_tells_what_lies_between_its_halves():
+    operator = separable_operator(depthwise(14, 24, 3, 2, "swish"), conv(7, 24, 40))
+    tile = {"rows": 6, "vectors": 2, "lanes": 8, "panels_outer": 1}
+    value = values_of(operator, "separable", band=2, pixels=7, channels_outer=1, **tile)
+    assert value["log_between_bytes"] == pytest.approx(math.log2(4 * 7 * 7 * 24))
+    assert value["log_band_bytes"] == pytest.approx(math.log2(4 * 2 * 7 * 24))
+    assert value["depthwise_share"] == pytest.approx(9 / (9 + 40))
+    assert value["has_costly_inner_activation"] == 1
+    assert (value["tile_rows"], value["tile_channels"]) == (6, 16)
+    others = values_of(conv(7, 24, 40), "gemm", **tile)
+    assert others["log_between_bytes"] == others["depthwise_share"] == 0
+
+
 def test_the_order_of_loops_is_one_column_by_either_of_its_names():
     window = depthwise(14, 24, 3, 1, "relu")
     for order in (0, 1):
@@ -120,6 +133,7 @@ def test_the_order_of_loops_is_one_column_by_either_of_its_names():
         Operator("dense", (1, 1, 1, 1), 1),
         Operator("max_pool2d", (2, 9, 9, 3), 3, (3, 3), (2, 2)),
         depthwise(7, 3, 7, 2, "swish"),
+        separable_operator(depthwise(7, 3, 7, 2, "swish"), conv(4, 3, 5)),
     ],
 )
 def test_every_kind_has_finite_features_even_with_a_schedule_of_no_numbers(operator: Operator):

@@ -20,8 +20,10 @@ RULE = "separable"
 #: What `window` calls a tile's vectors and lanes is told from what `gemm` calls so.
 _DEPTHWISE: Final = "depth_"
 _SHARED: Final = ("vectors", "lanes")
-#: Tiles of each half that are tried.
-_N_TILES: Final = 2
+#: Tiles of the depthwise half that are tried, of the pointwise half in each band, and in all bands.
+_N_DEPTHWISE: Final = 2
+_LEAST_POINTWISE: Final = 2
+_N_POINTWISE: Final = 6
 
 
 def candidates(operator: Operator, target: Target) -> tuple[Schedule, ...]:
@@ -30,23 +32,29 @@ def candidates(operator: Operator, target: Target) -> tuple[Schedule, ...]:
     Blocks of channels are passed one after another, rows one after another in the smallest band
     alone: there they were fastest at times, with large bands they took up to twice as long.
     """
-    tiles = window.candidates(operator.depthwise, target)
-    by_channels = [tile for tile in tiles if tile["channels_outer"]][:_N_TILES]
-    by_rows = [tile for tile in tiles if not tile["channels_outer"]][:_N_TILES]
+    # Sums in half of the registers: fewer leave the multipliers idle, more leave none for inputs.
+    most = target.n_vector_registers // 2
+    tiles = sorted(
+        window.candidates(operator.depthwise, target),
+        key=lambda tile: abs(tile["pixels"] * tile["vectors"] - most),
+    )
+    by_channels = [tile for tile in tiles if tile["channels_outer"]][:_N_DEPTHWISE]
+    by_rows = [tile for tile in tiles if not tile["channels_outer"]][:_N_DEPTHWISE]
     found = []
     sizes = bands(operator, target)
+    n_products = max(_LEAST_POINTWISE, _N_POINTWISE // len(sizes))
     for band in sizes:
-        products = _products(of_band(operator, band), target)
+        products = _products(of_band(operator, band), target, n_products)
         found += [join(tile, product, band) for product in products for tile in by_channels]
     found += [join(tile, products[0], sizes[-1]) for tile in by_rows]
     return tuple(dict.fromkeys(found))
 
 
-def _products(pointwise: Operator, target: Target) -> list[Schedule]:
+def _products(pointwise: Operator, target: Target, n: int) -> list[Schedule]:
     """The best tiles of the pointwise half, also of narrower vectors where those are tried."""
     listed = gemm.candidates(pointwise, target)
-    narrower = [schedule for schedule in listed if schedule["lanes"] < listed[0]["lanes"]]
-    return [*listed[:_N_TILES], *narrower[:1]]
+    narrower = [schedule for schedule in listed if schedule["lanes"] < listed[0]["lanes"]][:1]
+    return [*listed[: n - len(narrower)], *narrower]
 
 
 def join(depthwise: Schedule, pointwise: Schedule, band: int) -> Schedule:
@@ -68,10 +76,16 @@ def halves(schedule: Schedule) -> tuple[Schedule, Schedule]:
 
 
 def bands(operator: Operator, target: Target) -> tuple[int, ...]:
-    """Numbers of rows whose depthwise outputs fill a share of a cache, the likeliest first."""
+    """Numbers of rows whose depthwise outputs fill a share of a cache, the likeliest first.
+
+    Each band reads the weights of the pointwise half anew: bands that fill the nearest cache are
+    for weights that fit there beside them.
+    """
     _, n_rows, width, channels = operator.pointwise.input_shape
     row_bytes = 4 * width * channels
-    most = (target.l2_bytes // 8, target.l2_bytes // 2, target.l1_bytes)
+    most = [target.l2_bytes // 8, target.l2_bytes // 2]
+    if operator.pointwise.weight_bytes <= target.l1_bytes:
+        most.append(target.l1_bytes)
     return tuple(dict.fromkeys(even_size(n_rows, max(1, n_bytes // row_bytes)) for n_bytes in most))
 
 

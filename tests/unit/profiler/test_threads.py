@@ -86,7 +86,7 @@ def test_every_rule_was_tried_with_rows_and_channels_shared(host_target: Target)
         if name in {ROW_TASKS, CHANNEL_TASKS} and n in {2, 3}
     }
     rules = ("gemm", "conv", "winograd", "window", "mean", "once")
-    assert tried == set(product(rules, (ROW_TASKS, CHANNEL_TASKS)))
+    assert tried == {*product(rules, (ROW_TASKS, CHANNEL_TASKS)), ("separable", ROW_TASKS)}
 
 
 def test_a_target_of_one_thread_has_no_tasks() -> None:

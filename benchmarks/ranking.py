@@ -8,19 +8,14 @@ everything kept, the toolchain warm. Resumable; about half an hour from nothing.
 
 from __future__ import annotations
 
-import shutil
 import time
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from common import keep, parser
 from kernels import Case, cases, onnx_file
-from operators import WARM, DoneFile, own_runtime
+from operators import DoneFile, fresh_runtime
 from ranking_curve import by_operator, dealt, leave_out, summary
 
 from costmodel.ranking import learn_ranking
@@ -32,10 +27,8 @@ from profiler.artifacts import ArtifactStore
 from profiler.bench import quiet
 from profiler.network import Network
 from profiler.operator import Operator
-from profiler.program import alone
 from profiler.runtime import Model
 from profiler.runtimes.own import OwnRuntime
-from profiler.store import Store
 from profiler.tunings import read_trials
 from searchspace.space import load_space
 
@@ -88,20 +81,6 @@ def judge(workbench: Workbench, names: tuple[str, ...], bar: StageProgress) -> d
         "operators_left_out": leave_out(groups, learn_ranking, dealt(groups)),
         "families_left_out": leave_out(groups, learn_ranking, family_of.__getitem__),
     }
-
-
-@contextmanager
-def fresh_runtime(workbench: Workbench, folder: Path) -> Iterator[OwnRuntime]:
-    """A runtime that knows no operator but `WARM`, and shares what the linker made."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    home = Home(folder)
-    with Store.open(home.store) as store:
-        store.register_device(workbench.fingerprint)
-        found = own_runtime(workbench, store, ArtifactStore(home.artifacts))
-        runtime = replace(found, policy=replace(found.policy, is_exhaustive=False))
-        tune(runtime, Model(alone(WARM)))
-        yield runtime
 
 
 def tune(runtime: OwnRuntime, model: Model, bar: StageProgress = quiet) -> dict[str, float]:

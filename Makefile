@@ -60,6 +60,7 @@ bench: $(VENV)/dev.stamp .zoo/stamp .metaschedule/stamp
 	PYTHONPATH=. $(BIN)/python benchmarks/kernels.py --threads 2
 	PYTHONPATH=. $(BIN)/python benchmarks/operators.py
 	PYTHONPATH=. $(BIN)/python benchmarks/ranking.py
+	PYTHONPATH=. $(BIN)/python benchmarks/overlap.py
 	PYTHONPATH=. $(BIN)/python benchmarks/fused.py
 
 clean:

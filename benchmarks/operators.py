@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,6 +33,7 @@ from latloop.models import as_model, resolve_model
 from latloop.workbench import Workbench, open_workbench
 from profiler.artifacts import ArtifactStore
 from profiler.bench import quiet
+from profiler.compilers import Compilers
 from profiler.operator import Operator
 from profiler.program import alone
 from profiler.runtime import Model
@@ -46,7 +45,6 @@ N_TRIALS = 64
 #: Tuned first in every fresh home, so that the runner and the canary are built.
 WARM = Operator("add", (1, 4, 4, 64), 64)
 NETWORK = NetworkCase("mobile", "MobileNetV2", "tests.zoo.mobilenet:mobilenet_v2")
-_COMPILER = (sys.executable, "-m", "profiler.compile_worker")
 
 
 class DoneFile:
@@ -110,10 +108,11 @@ def own_contender(runtime: OwnRuntime, operator: Operator) -> tuple[Contender, s
 
 
 def tune_own(case: Case, workbench: Workbench, folder: Path) -> dict[str, object]:
-    """Tune an operator from nothing; seconds in all, and of these the compiler's start."""
-    start = time.monotonic()
-    subprocess.run(_COMPILER, stdin=subprocess.DEVNULL, check=True)
-    start_s = time.monotonic() - start
+    """Tune an operator from nothing, the compiler started; seconds, and those of its start."""
+    with Compilers() as compilers:
+        start = time.monotonic()
+        compilers.start()
+        start_s = time.monotonic() - start
     with fresh_runtime(workbench, folder) as runtime:
         start = time.monotonic()
         runtime.tune([case.operator], "tune", np.random.default_rng(0))

@@ -40,6 +40,12 @@ def choose_cores(threads: int, core: int | None = None, root: Path = Path("/")) 
     return tuple(chosen)
 
 
+def occupied(cores: tuple[int, ...], root: Path = Path("/")) -> tuple[int, ...]:
+    """Cores, and those that share a processor's units with one of them."""
+    shared = {twin for core in cores for twin in _siblings(core, root)}
+    return tuple(sorted(shared.union(cores)))
+
+
 def _siblings(core: int, root: Path) -> tuple[int, ...]:
     """Cores of the same units as this one, where the system tells."""
     folder = f"sys/devices/system/cpu/cpu{core}/topology"

@@ -209,6 +209,10 @@ class Device(Protocol):
     def name(self) -> str:
         """The name in the inventory."""
 
+    @property
+    def host_cores(self) -> tuple[int, ...]:
+        """Cores of this machine that measure, on which nothing else should run meanwhile."""
+
     def fingerprint(self) -> Fingerprint:
         """What the board is and what runs on it, read from the board."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from devices.board import Fingerprint
-from devices.cores import choose_cores
+from devices.cores import choose_cores, occupied
 from devices.errors import ExecutableRefusedError
 from devices.fingerprint import read_fingerprint
 from devices.protocol import PipeStream
@@ -57,6 +57,11 @@ class LocalDevice:
             TooFewCoresError: there are fewer than threads.
         """
         return choose_cores(self.threads, self.core, self.root)
+
+    @property
+    def host_cores(self) -> tuple[int, ...]:
+        """See `devices.device.Device`."""
+        return occupied(self.cores, self.root)
 
     def fingerprint(self) -> Fingerprint:
         """See `devices.device.Device`."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from devices.board import Fingerprint
-from devices.cores import choose_cores
+from devices.cores import choose_cores, occupied
 from devices.errors import ExecutableRefusedError, MissingRuntimeError
 from devices.fingerprint import read_fingerprint
 from devices.local import start_runner
@@ -59,6 +59,11 @@ class OrtDevice:
     def cores(self) -> tuple[int, ...]:
         """See `devices.local.LocalDevice`."""
         return choose_cores(self.threads, self.core, self.root)
+
+    @property
+    def host_cores(self) -> tuple[int, ...]:
+        """See `devices.device.Device`."""
+        return occupied(self.cores, self.root)
 
     def fingerprint(self) -> Fingerprint:
         """See `devices.device.Device`.

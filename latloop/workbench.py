@@ -16,6 +16,7 @@ from devices.inventory import HostDevice, open_device, read_inventory
 from latloop.home import Home
 from profiler.artifacts import ArtifactStore
 from profiler.bench import Bench
+from profiler.compilers import Compilers
 from profiler.runtime import Runtime
 from profiler.runtimes.open import open_runtime, runtime_versions
 from profiler.store import Store
@@ -87,7 +88,7 @@ def open_workbench(
     *,
     is_exhaustive: bool = False,
 ) -> Iterator[Workbench]:
-    """Open a device by name; closes the store at the end.
+    """Open a device by name; closes the store and ends the compilers at the end.
 
     Args:
         home: Where everything is kept.
@@ -110,7 +111,7 @@ def open_workbench(
     fingerprint = device.fingerprint()
     if store_url is None:
         home.folder.mkdir(parents=True, exist_ok=True)
-    with Store.open(store_url or home.store) as store:
+    with Store.open(store_url or home.store) as store, Compilers() as compilers:
         store.register_device(fingerprint)
         bench = Bench(
             device=device,
@@ -119,6 +120,7 @@ def open_workbench(
             store=store,
             artifacts=ArtifactStore(home.artifacts),
             link_folder=home.link,
+            compilers=compilers,
         )
         runtime = open_runtime(entry.runtime, bench, TuningPolicy(learn_ranking, is_exhaustive))
         yield Workbench(home, device, fingerprint, runtime)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from devices.device import Device
 from profiler.artifacts import ArtifactStore
+from profiler.compilers import Compilers
 from profiler.store import Purpose, Store
 from profiler.target import Target
 
@@ -37,6 +38,7 @@ class Bench:
         target: What code is generated for.
         store, artifacts: Results and builds.
         link_folder: What devices are started with, and what goes into it; may be deleted.
+        compilers: Processes that stay warm from build to build; whoever made the bench closes them.
     """
 
     device: Device
@@ -45,3 +47,4 @@ class Bench:
     store: Store
     artifacts: ArtifactStore
     link_folder: Path
+    compilers: Compilers = field(default_factory=Compilers)

@@ -6,17 +6,16 @@ import hashlib
 import json
 import os
 import queue
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 from profiler.artifacts import ArtifactStore
+from profiler.compilers import Compilers
 from profiler.elf import CANONICAL_NAME, rename
 from profiler.operator import Operator
 from profiler.schedules import space
@@ -24,7 +23,7 @@ from profiler.schedules.schedule import Schedule
 from profiler.target import Target
 
 Progress = Callable[[int, int], None]
-_FEW = 24  # below this many kernels a second compiler process costs more than it saves
+_MAX_WORKERS = 8
 _WRITERS = (
     "kernels/*.py",
     "schedules/*.py",
@@ -33,7 +32,6 @@ _WRITERS = (
     "layout.py",
     "minimal_filtering.py",
 )
-_CRASHES = frozenset({-signal.SIGSEGV, -signal.SIGABRT})  # how LLVM dies of a kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +64,6 @@ class BuildFailure:
 
 class BuildCacheError(RuntimeError):
     """A file of the build cache is gone or damaged: build again."""
-
-
-class CompilerLostError(RuntimeError):
-    """The compiler process cannot be started or died again and again: stop and repair it."""
 
 
 def unheard(done: int, total: int) -> None:  # a Progress
@@ -106,8 +100,16 @@ def build_kernels(
     target: Target,
     artifacts: ArtifactStore,
     progress: Progress = unheard,
+    compilers: Compilers | None = None,
 ) -> tuple[Kernel | BuildFailure, ...]:
     """Compile what the cache does not hold, in as many processes as there are cores.
+
+    Args:
+        requests: What to compile, and how.
+        target: What code is generated for.
+        artifacts: The cache.
+        progress: Called with how many of the missing kernels are compiled, and how many there are.
+        compilers: Processes to use; None starts some and ends them.
 
     Returns:
         A kernel or a failure for each request, in input order.
@@ -125,20 +127,17 @@ def build_kernels(
         else:
             results[index] = cached
 
-    def compile_one(compiler: _Compiler, index: int) -> None:
-        results[index] = compiler.compile(*requests[index], target, artifacts)
+    def compile_one(compilers: Compilers, index: int) -> None:
+        results[index] = _compile(*requests[index], target, artifacts, compilers)
         progress(len(results) - len(requests) + len(missing), len(missing))
 
-    _compile_side_by_side(missing, compile_one)
+    with nullcontext(compilers) if compilers else Compilers() as chosen:
+        _work_off(missing, lambda index: compile_one(chosen, index))
     return tuple(results[index] for index in range(len(requests)))
 
 
-def _compile_side_by_side(
-    indices: Sequence[int], compile_one: Callable[[_Compiler, int], None]
-) -> None:
-    """Work off indices in as many compiler processes as pay; the first error ends all."""
-    if not indices:
-        return
+def _work_off(indices: Sequence[int], compile_one: Callable[[int], None]) -> None:
+    """Work off indices in as many threads as there are cores; the first error ends all."""
     waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
     for index in indices:
         waiting.put(index)
@@ -147,16 +146,15 @@ def _compile_side_by_side(
 
     def serve() -> None:
         try:
-            with _Compiler() as compiler:
-                while not stop.is_set():
-                    compile_one(compiler, waiting.get_nowait())
+            while not stop.is_set():
+                compile_one(waiting.get_nowait())
         except queue.Empty:
             return
         except BaseException as error:  # raised again in the caller's thread
             errors.append(error)
             stop.set()
 
-    n_workers = min(os.cpu_count() or 1, 8) if len(indices) > _FEW else 1
+    n_workers = min(os.cpu_count() or 1, _MAX_WORKERS, len(indices))
     threads = [threading.Thread(target=serve, daemon=True) for _ in range(n_workers)]
     for thread in threads:
         thread.start()
@@ -167,6 +165,28 @@ def _compile_side_by_side(
         stop.set()
     if errors:
         raise errors[0]
+
+
+def _compile(
+    operator: Operator,
+    schedule: Schedule,
+    target: Target,
+    artifacts: ArtifactStore,
+    compilers: Compilers,
+) -> Kernel | BuildFailure:
+    """Compile one kernel and keep its object file."""
+    request = {
+        "operator": operator.key,
+        "schedule": schedule.text,
+        "target": asdict(target),
+        "loops": _loops(operator, artifacts),
+    }
+    answer = compilers.compile(json.dumps(request).encode() + b"\n")
+    if isinstance(answer, str):
+        return BuildFailure(operator, schedule, answer)
+    digest = artifacts.put_bytes(answer)
+    artifacts.alias(_cache_key(operator, schedule, target), digest)
+    return Kernel(operator, schedule, digest)
 
 
 def _cache_key(operator: Operator, schedule: Schedule, target: Target) -> str:
@@ -220,76 +240,3 @@ def _loops(operator: Operator, artifacts: ArtifactStore) -> str | None:
             "model that holds it again"
         )
     return data.decode()
-
-
-class _Compiler:
-    """The host's end of one compiler process; started again when a kernel kills it."""
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> _Compiler:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop()
-
-    def compile(
-        self, operator: Operator, schedule: Schedule, target: Target, artifacts: ArtifactStore
-    ) -> Kernel | BuildFailure:
-        """Compile one kernel and keep its object file."""
-        request = {
-            "operator": operator.key,
-            "schedule": schedule.text,
-            "target": asdict(target),
-            "loops": _loops(operator, artifacts),
-        }
-        answer = self._ask(json.dumps(request).encode() + b"\n")
-        if isinstance(answer, str):
-            return BuildFailure(operator, schedule, answer)
-        digest = artifacts.put_bytes(answer)
-        artifacts.alias(_cache_key(operator, schedule, target), digest)
-        return Kernel(operator, schedule, digest)
-
-    def _ask(self, request: bytes) -> bytes | str:
-        fresh = self._process is None
-        process = self._process or self._start()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            process.stdin.write(request)
-            process.stdin.flush()
-            line = process.stdout.readline()
-        except BrokenPipeError:
-            line = b""
-        if line.endswith(b"\n"):
-            header = json.loads(line)
-            if "error" in header:
-                return str(header["error"])
-            n_bytes = int(header["n_bytes"])
-            data = process.stdout.read(n_bytes)
-            if len(data) == n_bytes:
-                return data
-        code = process.wait()
-        self._stop()
-        if fresh and not line and code not in _CRASHES:
-            raise CompilerLostError(
-                f"the compiler process ended with exit code {code} before it answered; "
-                f"run `{Path(sys.executable).name} -m profiler.compile_worker` to see why"
-            )
-        return f"the compiler process crashed (exit code {code})"
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "profiler.compile_worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        return self._process
-
-    def _stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None

@@ -217,6 +217,7 @@ class OwnRuntime:
             self.bench.target,
             self.bench.artifacts,
             lambda done, n: progress("compile", done, n),
+            self.bench.compilers,
         )
 
 

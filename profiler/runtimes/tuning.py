@@ -7,9 +7,13 @@ which the ranking for the others is learned.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import accumulate, groupby
 from typing import Final
 
 import numpy as np
@@ -35,6 +39,8 @@ from profiler.tunings import (
 
 NAME: Final = "latloop"
 KERNELS_PER_EXECUTABLE: Final = 256
+#: Of one executable while the next one's are compiled.
+KERNELS_AT_A_TIME: Final = 64
 #: Visits to each candidate.
 N_TUNING_ROUNDS: Final = 3
 #: Candidates that are timed of an operator once others of its kind have been.
@@ -47,6 +53,9 @@ N_LESSONS: Final = 8
 N_OPERATORS_A_BATCH: Final = 64
 #: A second attempt replaces candidates that failed in the first.
 _N_ATTEMPTS: Final = 2
+
+
+_Request = tuple[Operator, Schedule]
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,27 +213,66 @@ class Tuning:
             lessons += [rest[index * len(rest) // n_rest] for index in range(n_rest)]
         return lessons
 
-    def _time(self, requests: Sequence[tuple[Operator, Schedule]]) -> None:
+    def _time(self, requests: Sequence[_Request]) -> None:
         """Build candidates and visit each; what does not compile becomes a row of the store."""
-        built = build_kernels(
-            requests,
-            self.bench.target,
-            self.bench.artifacts,
-            lambda done, n: self.progress("compile", done, n),
+        n_visited = 0
+        with closing(self._build_ahead(requests)) as parts:
+            for built in parts:
+                self._record_build_failures(built)
+                kernels = [each for each in built if isinstance(each, Kernel)]
+                self._visit(kernels, n_visited, len(requests))
+                n_visited += len(built)
+
+    def _visit(self, kernels: Sequence[Kernel], n_before: int, n_requests: int) -> None:
+        def progress(done: int, _: int) -> None:
+            n_done = n_before * N_TUNING_ROUNDS + done
+            self.progress("time kernels", n_done, n_requests * N_TUNING_ROUNDS)
+
+        visit(
+            self.bench,
+            lambda: self.link(kernels),
+            [operator_item(kernel) for kernel in kernels],
+            self.purpose,
+            N_TUNING_ROUNDS,
+            self.rng,
+            progress,
         )
-        self._record_build_failures(built)
-        kernels = [kernel for kernel in built if isinstance(kernel, Kernel)]
-        for start in range(0, len(kernels), KERNELS_PER_EXECUTABLE):
-            batch = kernels[start : start + KERNELS_PER_EXECUTABLE]
-            visit(
-                self.bench,
-                lambda batch=batch: self.link(batch),  # type: ignore[misc]  # binds this batch
-                [operator_item(kernel) for kernel in batch],
-                self.purpose,
-                N_TUNING_ROUNDS,
-                self.rng,
-                _shifted(self.progress, start, len(kernels)),
+
+    def _build_ahead(
+        self, requests: Sequence[_Request]
+    ) -> Generator[tuple[Kernel | BuildFailure, ...], None, None]:
+        """Build an executable's kernels at a time, the next ones while the caller visits some.
+
+        Where a core of this machine is left beside those that measure, that is; compilers keep to
+        it. Otherwise they wait.
+        """
+        host_cores = set(self.bench.device.host_cores)
+        may_overlap = not host_cores >= os.sched_getaffinity(0)
+        parts = cut(requests, KERNELS_AT_A_TIME if may_overlap else KERNELS_PER_EXECUTABLE)
+        ends = accumulate(map(len, parts))
+
+        def build(part: Sequence[_Request], end: int) -> tuple[Kernel | BuildFailure, ...]:
+            return build_kernels(
+                part,
+                self.bench.target,
+                self.bench.artifacts,
+                lambda done, n: self.progress("compile", end - n + done, len(requests)),
+                self.bench.compilers,
             )
+
+        if not may_overlap:
+            yield from map(build, parts, ends)
+            return
+        executor = ThreadPoolExecutor(1)
+        try:
+            each = zip(parts, ends, strict=True)
+            ahead = deque(executor.submit(build, part, end) for part, end in each)
+            while ahead:
+                built = ahead.popleft().result()
+                with self.bench.compilers.keep_off(host_cores):
+                    yield built
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
 
     def _record_build_failures(self, built: Sequence[Kernel | BuildFailure]) -> None:
         visits = [
@@ -260,6 +308,15 @@ def operator_item(kernel: Kernel) -> Item:
     )
 
 
-def _shifted(progress: StageProgress, start: int, n_kernels: int) -> Callable[[int, int], None]:
-    total = n_kernels * N_TUNING_ROUNDS
-    return lambda done, _: progress("time kernels", start * N_TUNING_ROUNDS + done, total)
+def cut(requests: Sequence[_Request], n_most: int) -> list[list[_Request]]:
+    """Cut a list into parts of up to so many kernels; those of one operator stay together.
+
+    What is compared is then timed at the same time, in the same executable.
+    """
+    parts: list[list[_Request]] = []
+    for _, group in groupby(requests, key=lambda request: request[0]):
+        own = list(group)
+        if not parts or len(parts[-1]) + len(own) > n_most:
+            parts.append([])
+        parts[-1] += own
+    return parts

@@ -272,7 +272,7 @@ def test_no_room_for_a_compiled_kernel_is_trouble_with_a_way_out(
 ) -> None:
     usage = SimpleNamespace(total=1 << 30, used=1 << 30, free=0)
     monkeypatch.setattr("profiler.artifacts.shutil.disk_usage", lambda _: usage)
-    monkeypatch.setattr("profiler.build._Compiler._ask", lambda *_: b"object code")
+    monkeypatch.setattr("profiler.compilers.Compilers.compile", lambda *_: b"object code")
     ended = latloop("device", "check", "local")
     home = tmp_path / "home" / "artifacts"
     assert_refused(ended, 21, f"no space left in {home}", "0 bytes are free", "LATLOOP_HOME")

@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +19,11 @@ from profiler.artifacts import ArtifactSpaceError, ArtifactStore
 from profiler.build import (
     BuildCacheError,
     BuildFailure,
-    CompilerLostError,
     Kernel,
     build_kernels,
     object_files,
 )
+from profiler.compilers import CompilerLostError, Compilers
 from profiler.operator import Operator
 from profiler.schedules.schedule import Schedule
 from profiler.schedules.space import default_schedule
@@ -32,31 +34,44 @@ GEMM = Schedule("gemm", (("rows", 1), ("vectors", 2), ("lanes", 4), ("panels_out
 
 #: Answers with the operator's key as object code; the operator's output channels tell it to fail.
 WORKER = """
-import json, os, signal, sys
-with open(sys.argv[1], "a") as log:
-    log.write("start\\n")
-for line in sys.stdin:
-    request = json.loads(line)
-    n_channels = int(request["operator"].split(":o")[1].split(":")[0])
+import os, signal, sys
+from pathlib import Path
+from profiler.compile_worker import serve
+
+def note(text):
     with open(sys.argv[1], "a") as log:
-        log.write(f"{n_channels}\\n")
+        log.write(text + "\\n")
+
+def cut(answer):
+    for entry in Path("/proc/self/fd").iterdir():
+        if entry.is_symlink() and os.readlink(entry).startswith("socket:"):
+            os.write(int(entry.name), answer)
+    os._exit(0)
+
+def compile_one(operator, schedule, target, loops):
+    n_channels = operator.out_channels
+    note(f"{n_channels} {os.getpid()}")
     if n_channels == 901:
         os.kill(os.getpid(), signal.SIGSEGV)
     if n_channels == 902:
         os.kill(os.getpid(), signal.SIGABRT)
     if n_channels == 903:
-        sys.exit(3)
-    data = (request["operator"] + " k_0000000000000000").encode()
-    header = {"n_bytes": len(data)}
+        os._exit(3)
     if n_channels == 904:
-        header, data = {"error": "no such rule"}, b""
-    sent = json.dumps(header).encode() + b"\\n" + data
-    if n_channels in (905, 906):
-        sent = sent[:5] if n_channels == 906 else sent[:-5]
-    sys.stdout.buffer.write(sent)
-    sys.stdout.flush()
-    if n_channels in (905, 906):
-        sys.exit(0)
+        raise ValueError("no such rule")
+    if n_channels == 905:
+        cut(b'{"n_bytes": 9}\\nobject')
+    if n_channels == 906:
+        cut(b'{"n_b')
+    return (operator.key + " k_0000000000000000").encode()
+
+def load():
+    note("start")
+    if os.path.exists(sys.argv[1] + ".broken"):
+        sys.exit(7)
+    return compile_one
+
+serve(load)
 """
 SEGFAULT, ABORT, EXIT, REFUSE, CUT, CUT_HEADER = range(901, 907)
 
@@ -67,24 +82,32 @@ class FakeCompiler:
 
     log: Path
 
-    def lines(self) -> list[str]:
-        return self.log.read_text().split() if self.log.exists() else []
+    def lines(self) -> list[list[str]]:
+        return [line.split() for line in self.log.read_text().splitlines() if line]
+
+    def break_import(self) -> None:
+        self.log.with_suffix(".broken").touch()
 
     @property
     def n_starts(self) -> int:
-        return self.lines().count("start")
+        return self.lines().count(["start"])
 
     @property
     def asked(self) -> Counter[int]:
-        return Counter(int(line) for line in self.lines() if line != "start")
+        return Counter(int(line[0]) for line in self.lines() if len(line) == 2)
+
+    @property
+    def pids(self) -> set[int]:
+        return {int(line[1]) for line in self.lines() if len(line) == 2}
 
 
 @pytest.fixture
 def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCompiler:
     worker, program, log = tmp_path / "worker.py", tmp_path / "python", tmp_path / "log"
     worker.write_text(WORKER)
-    program.write_text(f"#!/bin/sh\nexec {sys.executable} -S {worker} {log}\n")
+    program.write_text(f"#!/bin/sh\nexec {sys.executable} {worker} {log}\n")
     program.chmod(0o755)
+    log.touch()
     monkeypatch.setattr("sys.executable", str(program))
     return FakeCompiler(log)
 
@@ -170,7 +193,8 @@ def test_many_kernels_are_shared_out_among_as_many_processes_as_cores(
         dense(*widths), TARGET, artifacts, lambda done, n: reports.append((done, n))
     )
     assert compiler.asked == dict.fromkeys(widths, 1)
-    assert 1 <= compiler.n_starts <= 3
+    assert compiler.n_starts == 1
+    assert 1 <= len(compiler.pids) <= 3
     assert [kernel.operator.out_channels for kernel in kernels] == widths
     for kernel in kernels:
         assert isinstance(kernel, Kernel)
@@ -211,8 +235,84 @@ def test_a_compiler_that_ends_at_once_is_lost(
     compiler: FakeCompiler, artifacts: ArtifactStore
 ) -> None:
     with pytest.raises(CompilerLostError, match=r"exit code 3 .*-m profiler.compile_worker"):
-        build_kernels(dense(EXIT, 8), TARGET, artifacts)
+        build_kernels(dense(EXIT), TARGET, artifacts)
     assert compiler.asked == {EXIT: 1}
+
+
+def test_a_compiler_that_cannot_be_imported_is_lost(
+    compiler: FakeCompiler, artifacts: ArtifactStore
+) -> None:
+    compiler.break_import()
+    with pytest.raises(CompilerLostError, match=r"exit code 7 .*-m profiler.compile_worker"):
+        build_kernels(dense(8, 16), TARGET, artifacts)
+    assert not compiler.asked
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_for_end(pids: Iterable[int]) -> None:
+    for _ in range(1000):
+        if not any(map(is_alive, pids)):
+            return
+        time.sleep(0.01)
+    pytest.fail("compiler processes live on")
+
+
+def test_compilers_stay_from_build_to_build_and_end_together(
+    compiler: FakeCompiler, artifacts: ArtifactStore
+) -> None:
+    with Compilers() as compilers:
+        build_kernels(dense(*range(1, 9)), TARGET, artifacts, compilers=compilers)
+        pids = compiler.pids
+        build_kernels(dense(SEGFAULT), TARGET, artifacts, compilers=compilers)
+        build_kernels(dense(9, 10), TARGET, artifacts, compilers=compilers)
+        assert compiler.n_starts == 1
+        assert any(map(is_alive, pids))
+    wait_for_end(compiler.pids)
+    with pytest.raises(CompilerLostError, match="ended"):
+        build_kernels(dense(11), TARGET, artifacts, compilers=compilers)
+
+
+@pytest.mark.usefixtures("compiler")
+def test_compilers_end_with_their_host() -> None:
+    host = (
+        "import os, sys\n"
+        "from profiler.compilers import Compilers\n"
+        f"sys.executable = {sys.executable!r}\n"
+        "compilers = Compilers()\n"
+        "compilers.start()\n"
+        "print('started', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    python = Path(sys.executable).read_text().split()[2]
+    process = subprocess.Popen(
+        [python, "-c", host], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(children) == 1
+    process.kill()
+    process.communicate()
+    wait_for_end(map(int, children))
+
+
+def test_compilers_keep_off_cores_while_they_are_asked_to(
+    compiler: FakeCompiler, artifacts: ArtifactStore
+) -> None:
+    allowed = os.sched_getaffinity(0)
+    core = max(allowed)
+    with Compilers() as compilers:
+        build_kernels(dense(8), TARGET, artifacts, compilers=compilers)
+        (pid,) = compiler.pids
+        with compilers.keep_off([core]):
+            assert os.sched_getaffinity(pid) == (allowed - {core} or allowed)
+        assert os.sched_getaffinity(pid) == allowed
 
 
 def test_a_full_disk_names_the_folder(
@@ -221,9 +321,9 @@ def test_a_full_disk_names_the_folder(
     usage = shutil.disk_usage(artifacts.folder)._replace(free=5)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(ArtifactSpaceError) as caught:
-        build_kernels(dense(8, 16), TARGET, artifacts)
+        build_kernels(dense(*range(1, 41)), TARGET, artifacts)
     assert f"no space left in {artifacts.folder}" in str(caught.value)
-    assert compiler.asked == {8: 1}
+    assert compiler.asked.total() <= 2 * (os.cpu_count() or 1)
     monkeypatch.undo()
     assert all(path.is_dir() for path in artifacts.folder.rglob("*"))
 

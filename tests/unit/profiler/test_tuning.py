@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -67,6 +69,7 @@ class Desk:
     broken: set[tuple[Operator, Schedule]] = field(default_factory=set)
     learned_from: list[Sequence[Trial]] = field(default_factory=list)
     n_builds: int = 0
+    host_cores: tuple[int, ...] = ()
 
     def start(self, _: Path) -> ScriptedRunner:
         """As a device does."""
@@ -162,7 +165,7 @@ def test_once_lessons_were_taken_everything_is_built_at_once(desk: Desk) -> None
     desk.tune(GEMMS[:N_LESSONS])
     desk.n_builds = 0
     desk.tune([*GEMMS, *POOLS])
-    assert desk.n_builds == 1  # each starts compilers
+    assert desk.n_builds == 2  # of up to 64 kernels: 16 short lists and the pools'
 
 
 def test_exhaustive_tuning_times_every_candidate_and_asks_no_ranking(desk: Desk) -> None:
@@ -190,6 +193,42 @@ def test_a_second_run_builds_and_times_nothing(desk: Desk, *, exhaustive: bool) 
         desk.tune([*POOLS, *GEMMS], purpose)  # type: ignore[arg-type]
     assert (len(desk.built), len(desk.runner.visited)) == (n_built, n_visited)
     assert desk.learned_from == []
+
+
+@pytest.mark.parametrize("host_cores", [(), (0,), tuple(os.sched_getaffinity(0))])
+def test_builds_go_on_beside_visits_where_a_core_is_left(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, host_cores: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(tuning, "KERNELS_AT_A_TIME", 8)
+    monkeypatch.setattr(tuning, "KERNELS_PER_EXECUTABLE", 8)
+    desk.host_cores = host_cores
+    is_alone = set(host_cores) >= os.sched_getaffinity(0)
+    operators = GEMMS[:N_LESSONS]
+    n_all = sum(len(texts(op)) for op in operators)
+    n_built = []
+
+    def script(_: str, __: int) -> Timing:
+        # The first visits wait for all builds, which would never end if builds waited for visits.
+        while not is_alone and len(desk.built) < n_all:
+            time.sleep(0.001)
+        n_built.append(len(desk.built))
+        return timing(100)
+
+    desk.runner.script = script
+    desk.tune(operators, exhaustive=True)
+    assert len(desk.timed()) == len(operators)
+    assert min(n_built) == (6 if is_alone else n_all)
+
+
+def test_an_operators_candidates_are_visited_together() -> None:
+    requests = [(op, schedule) for op in GEMMS for schedule in candidates(op, TARGET)]
+    for n_most in (1, 6, 7, 64, 1000):
+        parts = tuning.cut(requests, n_most)
+        assert [request for part in parts for request in part] == requests
+        assert all(len(part) <= max(n_most, 6) for part in parts)
+        owners = [op for part in parts for op in {request[0] for request in part}]
+        assert len(owners) == len(GEMMS)
+    assert tuning.cut([], 8) == []
 
 
 @pytest.mark.parametrize("n_before", [1, 40, 100, 200, 270])

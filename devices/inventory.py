@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -117,6 +117,22 @@ def read_inventory(path: Path | None) -> Inventory:
     named = {entry.name for entry in entries}
     always = tuple(entry for name, entry in _ALWAYS.items() if name not in named)
     return Inventory((*always, *entries), path)
+
+
+def check_side_by_side(entries: Sequence[DeviceEntry]) -> None:
+    """Refuse devices that would disturb each other when they are measured at the same time.
+
+    Raises:
+        InventoryError: one is named twice, or is this machine, which compiles for the others.
+    """
+    for position, entry in enumerate(entries):
+        if entry in entries[:position]:
+            raise InventoryError(f"device {entry.name} is named twice")
+        if entry.transport == "local":
+            raise InventoryError(
+                f"device {entry.name} is this machine, where code for the others would be compiled "
+                "while it is measured; profile it in a command of its own"
+            )
 
 
 def open_device(entry: DeviceEntry, versions: Iterable[tuple[str, str]] = ()) -> HostDevice:

@@ -29,6 +29,11 @@ def say(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
+def warn(text: str) -> None:
+    """Print a line for a person on stderr."""
+    sys.stderr.write(text + "\n")
+
+
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table that fits the terminal."""
     from rich.console import Console  # noqa: PLC0415  # keeps `--help` fast

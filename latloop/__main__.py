@@ -1,0 +1,5 @@
+"""The command line as a module: `python -m latloop`."""
+
+from latloop.cli.main import main
+
+main()

@@ -1,0 +1,89 @@
+"""The same command for several devices, each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from devices.errors import InventoryError
+from devices.inventory import LOCAL, LOCAL_ORT, check_side_by_side
+from latloop.journeys.workers import work_side_by_side
+
+
+def test_each_device_has_its_own_answer_and_its_own_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LATLOOP_HOME", str(tmp_path))
+    ended = work_side_by_side(
+        {
+            "good": ["device", "list", "--json"],
+            "bad": ["predict", "nowhere", "nas_bench_macro:00000000", "--json"],
+            "wrong": ["no-such-command"],
+        }
+    )
+    assert list(ended) == ["good", "bad", "wrong"]
+    assert ended["good"].exit_code == 0
+    assert ended["good"].document
+    assert ended["bad"].exit_code == 2
+    assert ended["bad"].document is None
+    assert "no device 'nowhere'" in ended["bad"].words
+    assert ended["wrong"].exit_code == 2
+    assert "no-such-command" in ended["wrong"].words
+
+
+def test_an_answer_is_the_document_that_the_command_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LATLOOP_HOME", str(tmp_path))
+    reports: list[tuple[str, int, int]] = []
+    ended = work_side_by_side(
+        {"here": ["device", "check", "local", "--json"]}, lambda *report: reports.append(report)
+    )
+    document = ended["here"].document
+    assert document is not None
+    assert document["device"] == "local"
+    assert ("here: check", 2, 2) in reports
+    assert ended["here"].words == ""
+
+
+#: Starts a command that would wait for a person's lines for ever, and says when it runs.
+_HOST = """
+import subprocess, sys
+from latloop.journeys import workers
+
+def start(*arguments, **options):
+    process = popen(*arguments, **options | {"stdin": subprocess.PIPE})
+    print(process.pid, flush=True)
+    return process
+
+popen, workers.subprocess.Popen = subprocess.Popen, start
+workers.work_side_by_side({name: ["predict", "local", "-"] for name in "ab"})
+"""
+
+
+def test_an_interrupt_is_passed_on_to_every_process() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOST], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as host:
+        assert host.stdout is not None
+        pids = [int(host.stdout.readline()) for _ in range(2)]
+        time.sleep(1)  # the host takes note of the second one
+        host.send_signal(signal.SIGINT)
+        _, words = host.communicate(timeout=120)
+    assert "KeyboardInterrupt" in words
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_devices_that_disturb_each_other_are_refused() -> None:
+    with pytest.raises(InventoryError, match="local is this machine"):
+        check_side_by_side([LOCAL])
+    with pytest.raises(InventoryError, match="local-ort is this machine"):
+        check_side_by_side([LOCAL_ORT, LOCAL])

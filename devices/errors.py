@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from devices.host_key import HostKey
+
 
 class DeviceError(Exception):
     """The device's fault, not the caller's; the subclasses say what to do."""
@@ -21,6 +23,34 @@ class TooFewCoresError(InventoryError):
 
 class DeviceUnreachableError(DeviceError):
     """The device does not answer: check power and network, then try again."""
+
+
+class AuthenticationRefusedError(DeviceUnreachableError):
+    """The board lets nobody in with these keys: do not try again before a person mended that."""
+
+
+class UnknownHostKeyError(DeviceError):
+    """Nobody has said that this host key is the board's: compare fingerprints, then enroll.
+
+    Attributes:
+        host_key: What the server showed.
+    """
+
+    def __init__(self, message: str, host_key: HostKey) -> None:
+        super().__init__(message)
+        self.host_key = host_key
+
+
+class HostKeyChangedError(DeviceError):
+    """Another host key than the trusted one: stop; it may be another machine that answers.
+
+    Attributes:
+        host_key: What the server showed.
+    """
+
+    def __init__(self, message: str, host_key: HostKey) -> None:
+        super().__init__(message)
+        self.host_key = host_key
 
 
 class DeviceFullError(DeviceError):

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from devices.host_key import HostKey
+
+if TYPE_CHECKING:
+    from devices.lease import LeaseRecord
 
 
 class DeviceError(Exception):
@@ -65,9 +70,29 @@ class MissingRuntimeError(DeviceError):
     """What the device runs is not installed: run the command that the message names."""
 
 
+class LeaseHeldError(DeviceError):
+    """Somebody else measures on the board: wait until they are done, or `latloop device steal`.
+
+    Attributes:
+        lease: Who it is, or None where the board's record cannot be read.
+    """
+
+    def __init__(self, message: str, lease: LeaseRecord | None = None) -> None:
+        super().__init__(message)
+        self.lease = lease
+
+
+class LeaseFailedError(DeviceError):
+    """The board's lease can be neither taken nor refused: mend the file that the message names."""
+
+
 class RunnerLostError(DeviceError):
     """The runner ended or fell silent: start it again; what it had answered stays valid."""
 
 
 class ProtocolError(RunnerLostError):
     """The runner's bytes make no sense: start it again; if it happens twice, rebuild it."""
+
+
+class StaleLeaseError(RunnerLostError):
+    """The board was given to another session: whatever still comes from this one is void."""

@@ -73,14 +73,20 @@ class LocalDevice:
             RunnerLostError: it started and did not answer.
         """
         _check_executable(executable)
-        return start_runner([str(executable), *self._arguments()], self.cores)
+        command = [str(executable), *self._arguments()]
+        return start_runner(command, self.cores, name=self.name)
 
     def _arguments(self) -> list[str]:
         return [] if self.root == Path("/") else ["--root", str(self.root)]
 
 
 def start_runner(
-    command: list[str], cores: tuple[int, ...], environment: Mapping[str, str] | None = None
+    command: list[str],
+    cores: tuple[int, ...],
+    environment: Mapping[str, str] | None = None,
+    *,
+    silence_s: float | None = None,
+    name: str = "",
 ) -> RunnerSession:
     """Start a runner as a child process; it ends when this process does.
 
@@ -88,6 +94,8 @@ def start_runner(
         command: Program and arguments.
         cores: A core for each thread, the measuring one first.
         environment: Of the runner; None takes that of this process.
+        silence_s: See `RunnerSession`; the command has to say the same.
+        name: The device's, for messages.
 
     Raises:
         ExecutableRefusedError: it cannot be started.
@@ -104,7 +112,9 @@ def start_runner(
     stream = PipeStream(os.dup(process.stdout.fileno()), os.dup(process.stdin.fileno()))
     process.stdin.close()
     process.stdout.close()
-    return RunnerSession(stream, cores, lambda: _end_process(process, words))
+    return RunnerSession(
+        stream, cores, lambda: _end_process(process, words), silence_s=silence_s, name=name
+    )
 
 
 def _start_process(

@@ -1,0 +1,140 @@
+"""Scripts on a board over SSH, whatever shell the account has."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from devices.errors import DeviceUnreachableError
+from devices.shell import Answer
+from devices.ssh.connection import SshConnection
+from devices.ssh.stream import ChannelStream
+from devices.ssh.transport import BROKEN
+
+#: The account's shell may be any: it only replaces itself by /bin/sh, which reads the script from
+#: its input, byte by byte (`dd bs=1`) lest it take more than the script. Its process number comes
+#: first, on stderr.
+_COMMAND: Final = (
+    "exec /bin/sh -c 'echo latloop $$ >&2; IFS= read -r n; "
+    'eval "$(dd bs=1 count=$n 2>/dev/null)"\''
+)
+_READ_BYTES: Final = 1 << 20
+_SEND_BYTES: Final = 1 << 18
+_STATUS_UNKNOWN: Final = 255
+#: Ends a process and all that it started: a server need not give commands a group of their own.
+_KILL_TREE: Final = """\
+tree=" {pid} " more=1
+while [ "$more" ]; do
+  more=
+  for stat in /proc/[0-9]*/stat; do
+    IFS= read -r line <"$stat" || continue
+    id=${{line%% *}}
+    set -- ${{line##*) }}
+    case "$tree" in *" $id "*) continue;; esac
+    case "$tree" in *" $2 "*) tree="$tree$id " more=1;; esac
+  done 2>/dev/null
+done
+kill -KILL $tree 2>/dev/null
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SshShell:
+    """The shell of a board; see `devices.shell.Shell`.
+
+    Attributes:
+        connection: Shared with whatever else talks to the board.
+    """
+
+    connection: SshConnection
+
+    def run(self, script: str, stdin: bytes = b"", timeout_s: float = 30.0) -> Answer:
+        """See `devices.shell.Shell`."""
+        return self.feed(script, (stdin,), timeout_s)
+
+    def feed(self, script: str, chunks: Iterable[bytes], timeout_s: float = 30.0) -> Answer:
+        """Run a script that reads a long input.
+
+        Args:
+            script: As for `run`.
+            chunks: The input; no more of it is asked for once the script has ended.
+            timeout_s: How long the script may read nothing of it, and how long it may go on after
+                the last of it.
+
+        Raises:
+            DeviceUnreachableError: see `run`.
+        """
+        stream = start_script(self.connection, script, timeout_s)
+        try:
+            _send(stream, chunks, timeout_s)
+            stdout = _read_all(stream, timeout_s)
+            words = stream.last_words(timeout_s)
+        except TimeoutError as error:
+            self._kill(stream)
+            raise DeviceUnreachableError(
+                f"{self.connection.name} did not finish a script within {timeout_s:g} s; try again "
+                "when it has less to do"
+            ) from error
+        except BROKEN as error:
+            raise DeviceUnreachableError(
+                f"{self.connection.name}: the connection broke: {error}; check power and network"
+            ) from error
+        finally:
+            stream.abandon()
+        return Answer(_STATUS_UNKNOWN if stream.status is None else stream.status, stdout, words)
+
+    def _kill(self, stream: ChannelStream) -> None:
+        """End a script that takes too long; a board out of reach ends it when the link breaks."""
+        if stream.pid is not None:
+            killer = start_script(self.connection, _KILL_TREE.format(pid=stream.pid))
+            killer.last_words()
+
+
+def start_script(
+    connection: SshConnection, script: str, timeout_s: float = 30.0
+) -> ChannelStream:
+    """Start a script of POSIX sh, whose input is what is written to the stream.
+
+    Args:
+        connection: To the board.
+        script: Its text; values in it are quoted by `shlex.quote`.
+        timeout_s: How long the board may take to start it.
+
+    Raises:
+        DeviceUnreachableError: the board does not answer.
+    """
+    stream = ChannelStream(connection.execute(_COMMAND))
+    text = script.encode()
+    try:
+        stream.write_all(b"%d\n%b" % (len(text), text), timeout_s)
+    except BROKEN as error:
+        stream.abandon()
+        raise DeviceUnreachableError(
+            f"{connection.name}: the connection broke: {error}; check power and network"
+        ) from error
+    return stream
+
+
+def _send(stream: ChannelStream, chunks: Iterable[bytes], timeout_s: float) -> None:
+    """Write the input; a script may end before it has read everything."""
+    try:
+        for chunk in chunks:
+            for start in range(0, len(chunk), _SEND_BYTES):
+                stream.write_all(chunk[start : start + _SEND_BYTES], timeout_s)
+        stream.end_input()
+    except TimeoutError:
+        raise
+    except OSError:
+        if not stream.is_connected:
+            raise
+
+
+def _read_all(stream: ChannelStream, timeout_s: float) -> bytes:
+    """What a script prints until it ends."""
+    deadline_s = time.monotonic() + timeout_s
+    parts: list[bytes] = []
+    while part := stream.read_some(_READ_BYTES, deadline_s - time.monotonic()):
+        parts.append(part)
+    return b"".join(parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from devices.errors import UnsupportedBoardError
 from devices.fingerprint import read_architecture, read_board, read_os_image
 from devices.inventory_rules import ARCHITECTURES
 from devices.system_files import find_paths, read_text
-from devices.tables import facts_of
+from devices.tables import Identity, facts_of, identity_of
 
 _CPU: Final = "sys/devices/system/cpu"
 
@@ -37,6 +37,7 @@ class Probe:
 
     Attributes:
         board: The hardware; caches are those of the first measuring core.
+        identity: What tells it from other boards, as it says by itself.
         clusters: The kinds of its cores, the fastest first.
         measuring_cores: See `devices.clusters.order_cores`.
         governor, governors: The clock governor of the first measuring core, and those it offers;
@@ -46,6 +47,7 @@ class Probe:
     """
 
     board: Board
+    identity: Identity
     clusters: tuple[Cluster, ...]
     measuring_cores: tuple[int, ...]
     governor: str
@@ -72,28 +74,32 @@ class Probe:
         }
 
 
-def probe(root: Path, architecture: str | None = None) -> Probe:
+def probe(root: Path, architecture: str | None = None, name: str = "the board") -> Probe:
     """Read a snapshot of a board.
 
     Args:
         root: Where `devices.snapshot.fetch` put it.
         architecture: What a person says of it, instead of what it says of itself.
+        name: What messages call the board.
 
     Raises:
         UnsupportedBoardError: there are no kernels for its architecture.
     """
-    architecture = architecture or read_architecture(root)
+    said = read_architecture(root)
+    architecture = architecture or said
     if architecture not in ARCHITECTURES:
         raise UnsupportedBoardError(
-            f"the board's architecture must be one of {', '.join(ARCHITECTURES)}, got "
+            f"the architecture of {name} must be one of {', '.join(ARCHITECTURES)}, got "
             f"{architecture!r}; where that is wrong, enroll with --set board.architecture="
             f"{ARCHITECTURES[1]}"
         )
     cores = order_cores(root)
     core = cores[0] if cores else 0
     folder = f"{_CPU}/cpu{core}/cpufreq"
+    board = read_board(root, architecture, core)
     return Probe(
-        board=read_board(root, architecture, core),
+        board=board,
+        identity=identity_of(replace(board, architecture=said)),
         clusters=read_clusters(root),
         measuring_cores=cores,
         governor=read_text(root, f"{folder}/scaling_governor"),

@@ -11,14 +11,13 @@ from typing import Final
 
 from devices.board import Fingerprint
 from devices.errors import DeviceUnreachableError, ExecutableRefusedError, RunnerLostError
-from devices.fingerprint import read_fingerprint
+from devices.fingerprint import read_architecture, read_fingerprint
 from devices.session import RunnerSession
 from devices.snapshot import fetch
 from devices.ssh.connection import SshConnection
 from devices.ssh.files import BoardFiles
 from devices.ssh.shell import SshShell, start_script
 from devices.ssh.stream import ChannelStream
-from devices.system_files import read_text
 
 SILENCE_S: Final = 8.0
 #: What a shell says of a file that it cannot run.
@@ -79,8 +78,9 @@ class SshDevice:
         with tempfile.TemporaryDirectory(prefix="latloop-") as folder:
             root = Path(folder)
             fetch(self.shell, root, self.root)
-            machine = read_text(root, "board/machine")
-            return read_fingerprint(root, machine, self.threads, self.versions)
+            core = self.cores[0] if self.cores else 0
+            architecture = read_architecture(root)
+            return read_fingerprint(root, architecture, self.threads, self.versions, core=core)
 
     def start(self, executable: Path, *, is_stealing: bool = False) -> RunnerSession:
         """Put an executable on the board unless it is there, and start it.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from devices.health import Health
 from devices.health import check as check_health
+from devices.open import system_files
 from latloop.workbench import Workbench
 from profiler.bench import StageProgress, quiet
 
@@ -25,6 +26,9 @@ def check(workbench: Workbench, progress: StageProgress = quiet) -> DeviceCheck:
     with workbench.device.start(linked.executable) as runner:
         tick_ns = runner.description.tick_ns
     progress("check", 1, 2)
-    health = check_health(workbench.device.cores, tick_ns, workbench.device.root)
+    with system_files(workbench.device) as files:
+        health = check_health(
+            workbench.device.cores, tick_ns, files.root, refresh=files.refresh
+        )
     progress("check", 2, 2)
     return DeviceCheck(health, tick_ns)

@@ -74,6 +74,10 @@ class DeviceFullError(DeviceError):
     """The device has no room for the executable: free some, then try again."""
 
 
+class FolderRefusedError(DeviceError):
+    """The board's folder cannot be written: choose another `folder` in the inventory."""
+
+
 class ExecutableRefusedError(DeviceError):
     """The device cannot run this executable: build it for the device's target."""
 

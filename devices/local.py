@@ -16,13 +16,11 @@ from typing import IO, Final
 from devices.board import Fingerprint
 from devices.cores import choose_cores
 from devices.errors import ExecutableRefusedError
+from devices.executable import check_executable
 from devices.fingerprint import read_fingerprint
 from devices.protocol import PipeStream
 from devices.session import RunnerSession
 
-_ELF: Final = b"\x7fELF"
-#: ELF's e_machine for what `uname -m` prints.
-_ELF_MACHINES: Final = {"x86_64": 62, "aarch64": 183, "armv7l": 40, "armv8l": 40, "riscv64": 243}
 _END_TIMEOUT_S: Final = 5.0
 _LAST_WORDS_CHARS: Final = 2000
 
@@ -72,7 +70,7 @@ class LocalDevice:
             TooFewCoresError: there are fewer cores than threads.
             RunnerLostError: it started and did not answer.
         """
-        _check_executable(executable)
+        check_executable(executable, platform.machine())
         command = [str(executable), *self._arguments()]
         return start_runner(command, self.cores, name=self.name)
 
@@ -152,19 +150,3 @@ def _end_process(process: subprocess.Popen[bytes], words: IO[bytes]) -> str:
     if process.returncode and not said:
         return f"it ended with status {process.returncode}"
     return said[-_LAST_WORDS_CHARS:]
-
-
-def _check_executable(executable: Path) -> None:
-    try:
-        with executable.open("rb") as file:
-            header = file.read(20)
-    except OSError as error:
-        raise ExecutableRefusedError(f"cannot read {executable}: {error}") from error
-    if len(header) < 20 or not header.startswith(_ELF):
-        raise ExecutableRefusedError(f"{executable} is not an executable of Linux")
-    machine = int.from_bytes(header[18:20], "little")
-    wanted = _ELF_MACHINES.get(platform.machine())
-    if wanted is not None and machine != wanted:
-        raise ExecutableRefusedError(
-            f"{executable} is for ELF machine {machine}, {platform.machine()} is {wanted}"
-        )

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import shlex
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from devices.board import Fingerprint
 from devices.errors import DeviceUnreachableError, ExecutableRefusedError, RunnerLostError
+from devices.executable import check_executable
 from devices.fingerprint import read_architecture, read_fingerprint
+from devices.lease import lease_arguments
 from devices.session import RunnerSession
 from devices.snapshot import fetch
+from devices.ssh import scripts
 from devices.ssh.connection import SshConnection
 from devices.ssh.files import BoardFiles
 from devices.ssh.shell import SshShell, start_script
 from devices.ssh.stream import ChannelStream
 
 SILENCE_S: Final = 8.0
-#: What a shell says of a file that it cannot run.
+#: Exit statuses of a shell that cannot run a file.
 _CANNOT_RUN: Final = (126, 127)
+_MAX_TRIES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ class SshDevice:
         """See `devices.device.Device`."""
         with tempfile.TemporaryDirectory(prefix="latloop-") as folder:
             root = Path(folder)
-            fetch(self.shell, root, self.root)
+            fetch(self.shell, root, self.root, self.name)
             core = self.cores[0] if self.cores else 0
             architecture = read_architecture(root)
             return read_fingerprint(root, architecture, self.threads, self.versions, core=core)
@@ -98,8 +101,57 @@ class SshDevice:
             LeaseHeldError: somebody else measures on it.
             RunnerLostError: the runner started and did not answer.
         """
-        ...
+        def check(machine: str) -> None:
+            check_executable(executable, None if self.launcher else machine, self.name)
+
+        check_executable(executable, None, self.name)
+        for _ in range(_MAX_TRIES):
+            self.files.put((executable,), check=check)
+            stream = self._execute(executable, is_stealing=is_stealing)
+            try:
+                return self._talk(stream)
+            except RunnerLostError as error:
+                # Whatever was on the board may be gone: it was started anew, or tidied up.
+                self.files.forget()
+                if stream.status in _CANNOT_RUN:
+                    raise ExecutableRefusedError(
+                        f"{self.name} cannot run {executable} in {self.folder}: {error}; its folder "
+                        "must not be mounted noexec, nor the executable be for another processor"
+                    ) from error
+                if stream.status != scripts.NO_FOLDER:
+                    raise
+        raise DeviceUnreachableError(
+            f"{self.name}: {self.folder} loses files as soon as they are there; choose another "
+            "`folder` for the device"
+        )
 
     def close(self) -> None:
         """Close the connection; runners that are left end by themselves."""
         self.connection.close()
+
+    def _execute(self, executable: Path, *, is_stealing: bool) -> ChannelStream:
+        sha256 = self.files.hash_of(executable)
+        silence_ms = str(round(self.silence_s * 1000))
+        lease = lease_arguments("lease", self.holder, self.host, steal=is_stealing)
+        root = () if self.root == "/" else ("--root", self.root)
+        runner = (f"./files/{sha256}", *root, "--silence-ms", silence_ms, *lease)
+        script = scripts.start(self.folder, sha256, (*self.launcher, *runner))
+        return start_script(self.connection, script)
+
+    def _talk(self, stream: ChannelStream) -> RunnerSession:
+        def place(path: Path) -> str:
+            return self.files.put((path,), stream.pid)[0]
+
+        return RunnerSession(
+            stream,
+            self.cores,
+            partial(_last_words, stream),
+            place=place,
+            silence_s=self.silence_s,
+            name=self.name,
+        )
+
+
+def _last_words(stream: ChannelStream) -> str:
+    said = stream.last_words()
+    return said or (f"it ended with status {stream.status}" if stream.status else "")

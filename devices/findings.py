@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from devices.clusters import read_clusters
 from devices.probe import read_sensors
-from devices.system_files import read_int, read_text
+from devices.system_files import find_paths, read_int, read_text
 
 Severity = Literal["note", "warning", "unfit"]
 
@@ -39,6 +39,13 @@ class Finding:
     severity: Severity
     text: str
     remedy: str
+
+
+def read_governors(root: Path) -> dict[int, str]:
+    """The clock governor of each core that tells."""
+    paths = find_paths(root, f"{_CPU}/cpu[0-9]*/cpufreq/scaling_governor")
+    found = {int(path.parts[-3][len("cpu") :]): read_text(path.parent, path.name) for path in paths}
+    return dict(sorted(found.items()))
 
 
 def check_throttling(root: Path, n_new_events: int) -> Iterator[Finding]:

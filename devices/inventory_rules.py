@@ -90,7 +90,7 @@ DEVICE_RULES: Final[Rules] = MappingProxyType(
         "port": _PORT,
         "jump": _like(r"\S+", "be hosts such as user@host:port, several with commas"),
         "key_file": _like(r".+", "be the path of a private key"),
-        "folder": _ABSOLUTE,
+        "folder": _like(r"(~?/)[^\n]*", "be an absolute path on the board, or begin with ~/"),
         "launcher": _TEXTS,
         "root": _ABSOLUTE,
     }

@@ -24,6 +24,10 @@ class NotAgreedError(RuntimeError):
     """A person did not agree to a host key: nothing was written down."""
 
 
+class NobodyToAskError(ValueError):
+    """There is no terminal to ask on: give the fingerprint that the message names."""
+
+
 @dataclass(frozen=True, slots=True)
 class Agreement:
     """How host keys are agreed to.

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import devices.runner
@@ -191,12 +192,16 @@ def compile_object(source: Path, output: Path, target: Target, build_cache: Path
     )
 
 
-def compile_kernels(folder: Path, target: Target, build_cache: Path) -> dict[str, Path]:
-    """One object a kernel, as TVM makes them."""
+def compile_kernels(
+    folder: Path, target: Target, build_cache: Path, wanted: Collection[str] | None = None
+) -> dict[str, Path]:
+    """One object a kernel, as TVM makes them; of all kernels, or of those wanted."""
     head, *bodies = KERNELS.split("\nKERNEL(")
     objects: dict[str, Path] = {}
     for body in bodies:
         name = body.partition(")")[0]
+        if wanted is not None and name not in wanted:
+            continue
         source, objects[name] = folder / f"{name}.c", folder / f"{name}.o"
         source.write_text(f"{head}\nKERNEL({body}")
         compile_object(source, objects[name], target, build_cache)

@@ -11,7 +11,6 @@ from devices.errors import DeviceUnreachableError
 from devices.shell import Answer
 from devices.ssh.connection import SshConnection
 from devices.ssh.stream import ChannelStream
-from devices.ssh.transport import BROKEN
 
 #: The account's shell may be any: it only replaces itself by /bin/sh, which reads the script from
 #: its input, byte by byte (`dd bs=1`) lest it take more than the script. Its process number comes
@@ -77,7 +76,7 @@ class SshShell:
                 f"{self.connection.name} did not finish a script within {timeout_s:g} s; try again "
                 "when it has less to do"
             ) from error
-        except BROKEN as error:
+        except OSError as error:
             raise DeviceUnreachableError(
                 f"{self.connection.name}: the connection broke: {error}; check power and network"
             ) from error
@@ -109,7 +108,7 @@ def start_script(
     text = script.encode()
     try:
         stream.write_all(b"%d\n%b" % (len(text), text), timeout_s)
-    except BROKEN as error:
+    except OSError as error:
         stream.abandon()
         raise DeviceUnreachableError(
             f"{connection.name}: the connection broke: {error}; check power and network"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import paramiko
@@ -56,7 +57,8 @@ class ChannelStream:
         while True:
             self._drain()
             try:
-                data: bytes = self._channel.recv(n_bytes)
+                with _link_errors():
+                    data: bytes = self._channel.recv(n_bytes)
             except TimeoutError:
                 if time.monotonic() >= deadline_s:
                     raise
@@ -71,7 +73,8 @@ class ChannelStream:
         rest = memoryview(data)
         while rest:
             try:
-                n_sent = self._channel.send(rest)
+                with _link_errors():
+                    n_sent = self._channel.send(rest)
             except TimeoutError:
                 if time.monotonic() >= deadline_s:
                     raise
@@ -81,12 +84,17 @@ class ChannelStream:
             rest = rest[n_sent:]
 
     def end_input(self) -> None:
-        """Tell the command that nothing more comes."""
-        self._channel.shutdown_write()
+        """Tell the command that nothing more comes.
+
+        Raises:
+            OSError: the link is broken.
+        """
+        with _link_errors():
+            self._channel.shutdown_write()
 
     def close(self) -> None:
         """End the command's input; `last_words` closes the channel."""
-        with suppress(*BROKEN):
+        with suppress(OSError):
             self.end_input()
 
     def last_words(self, timeout_s: float = 3.0) -> str:
@@ -124,3 +132,12 @@ class ChannelStream:
                 self._pid = int(match[1])
                 self._stderr = self._stderr[: match.start()] + self._stderr[match.end() :]
             self._stderr = self._stderr[-_LAST_WORDS_BYTES:]
+
+
+@contextmanager
+def _link_errors() -> Iterator[None]:
+    """Turn what the library raises when a link breaks into what streams raise."""
+    try:
+        yield
+    except (paramiko.SSHException, EOFError) as error:
+        raise ConnectionError(f"the SSH connection broke: {error}") from error

@@ -150,7 +150,8 @@ def _serial(root: Path, fields: Fields) -> str:
     return shown or next(iter(field_values(fields, "Serial")), "")
 
 
-def _os_image(root: Path) -> str:
+def read_os_image(root: Path) -> str:
+    """The operating system's name and version; "" where it has none."""
     for line in read_text(root, "etc/os-release").splitlines():
         name, _, value = line.partition("=")
         if name == "PRETTY_NAME":

@@ -104,8 +104,8 @@ def choose_folder(folders: Sequence[Folder], name: str) -> Folder:
     if not usable:
         each = "; ".join(map(str, folders)) or "the board listed none"
         raise NoFolderError(
-            f"{name} has no folder that programs run in with {LEAST_BYTES >> 20} MiB free ({each}); "
-            "make one, and enroll with --set folder=/path/to/it"
+            f"{name} has no folder that programs run in with {LEAST_BYTES >> 20} MiB free "
+            f"({each}); make one, and enroll with --set folder=/path/to/it"
         )
     roomy = [folder for folder in usable if folder.free_bytes >= WANTED_BYTES]
     return roomy[0] if roomy else max(usable, key=lambda folder: folder.free_bytes)

@@ -125,7 +125,9 @@ def _check_others(busy: tuple[BusyProcess, ...], n_cores: int, n_used: int) -> I
 
 
 def _check_users(root: Path) -> Iterator[Finding]:
-    names = [line.split()[0] for line in read_text(root, "board/users").splitlines() if line.split()]
+    names = [
+        line.split()[0] for line in read_text(root, "board/users").splitlines() if line.split()
+    ]
     if names:
         yield Finding(
             "warning",

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -77,8 +77,8 @@ class DeviceEntry:
     folder: str = ""
     launcher: tuple[str, ...] = ()
     root: str = "/"
-    board: BoardTable = BoardTable()
-    target: TargetTable = TargetTable()
+    board: BoardTable = field(default_factory=BoardTable)
+    target: TargetTable = field(default_factory=TargetTable)
     identity: Identity | None = None
     place: str = ""
 

@@ -208,18 +208,22 @@ def parse_value(place: str, key: str, text: str, rule: Rule) -> Value:
     return value
 
 
+#: What the values of a kind are, by themselves or inside of a list.
+_TYPES: Final[Mapping[Kind, tuple[type, ...]]] = MappingProxyType(
+    {
+        "a text": (str,),
+        "a whole number": (int,),
+        "a number": (int, float),
+        "a list of texts": (str,),
+        "a list of whole numbers": (int,),
+        "a list of clusters": (dict,),
+    }
+)
+
+
 def _is_kind(value: object, kind: Kind) -> bool:
-    if isinstance(value, bool):
-        return False
-    if kind == "a text":
-        return isinstance(value, str)
-    if kind == "a whole number":
-        return isinstance(value, int)
-    if kind == "a number":
-        return isinstance(value, int | float)
-    if not isinstance(value, list):
-        return False
-    element: Kind = "a text" if kind == "a list of texts" else "a whole number"
-    if kind == "a list of clusters":
-        return all(isinstance(each, dict) for each in value)
-    return all(_is_kind(each, element) for each in value)
+    if not kind.startswith("a list"):
+        return isinstance(value, _TYPES[kind]) and not isinstance(value, bool)
+    return isinstance(value, list) and all(
+        isinstance(each, _TYPES[kind]) and not isinstance(each, bool) for each in value
+    )

@@ -30,6 +30,10 @@ class Sensor:
     name: str
     temperature_c: float | None
 
+    def __str__(self) -> str:
+        degrees = "" if self.temperature_c is None else f" {self.temperature_c:.0f} °C"
+        return f"{self.name}{degrees}"
+
 
 @dataclass(frozen=True, slots=True)
 class Probe:

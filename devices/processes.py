@@ -65,7 +65,9 @@ def read_cpu_times(root: Path) -> CpuTimes:
     total = lines[0].split() if lines else []
     n_cores = sum(line.startswith("cpu") for line in lines) - 1
     steal_s = int(total[_STEAL]) / _TICKS_PER_S if len(total) > _STEAL else 0.0
-    others_s = {process: taken_s for process, taken_s in process_s.items() if process[0] not in ours}
+    others_s = {
+        process: taken_s for process, taken_s in process_s.items() if process[0] not in ours
+    }
     return CpuTimes(others_s, steal_s, max(n_cores, 1), _uptime_s(root))
 
 

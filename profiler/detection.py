@@ -101,7 +101,8 @@ def median_error(values: Array) -> Array:
     weights = np.diff(betainc(half, half, np.linspace(0.0, 1.0, n + 1)))
     ordered = np.sort(values, axis=1)
     mean, square = ordered @ weights, ordered**2 @ weights
-    return np.sqrt(np.maximum(square - mean**2, 0.0))
+    error: Array = np.sqrt(np.maximum(square - mean**2, 0.0))
+    return error
 
 
 def _smallest(log_ratios: Array) -> Array:

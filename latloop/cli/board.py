@@ -82,7 +82,7 @@ def enroll(
         is_replacing=replace,
         inventory=devices or home.inventory,
     )
-    agreement = Agreement(_ask_about(name, address), fingerprint or (), replace)
+    agreement = Agreement(ask_about(name, address), fingerprint or (), replace)
     access = Access(home.known_hosts, options.find_ask())
     enrolled = journey(home, request, access, agreement, output.progress_lines())
     if as_json:
@@ -91,7 +91,7 @@ def enroll(
         _print_enrolled(enrolled, request.inventory)
 
 
-def _ask_about(name: str, address: str) -> Callable[[HostKey], bool]:
+def ask_about(name: str, address: str) -> Callable[[HostKey], bool]:
     """Ask on the terminal whether a host key is the right one."""
     from latloop.journeys.host_keys import NobodyToAskError  # noqa: PLC0415
 
@@ -104,8 +104,8 @@ def _ask_about(name: str, address: str) -> Callable[[HostKey], bool]:
                 f"{name} {address} --fingerprint {key.fingerprint}"
             )
         typer.echo(
-            f"The host key of {key.name} is {key.kind}\n    {key.fingerprint}\nCompare it with what "
-            "this prints on the board itself:\n    for key in /etc/ssh/ssh_host_*_key.pub; do "
+            f"The host key of {key.name} is {key.kind}\n    {key.fingerprint}\nCompare it with "
+            "what this prints on the board itself:\n    for key in /etc/ssh/ssh_host_*_key.pub; do "
             "ssh-keygen -lf $key; done",
             err=True,
         )
@@ -135,10 +135,7 @@ def _enrolled_json(enrolled: Enrolled, inventory: Path) -> dict[str, Any]:
 def _print_enrolled(enrolled: Enrolled, inventory: Path) -> None:
     entry, probe, target = enrolled.entry, enrolled.probe, enrolled.target
     board = entry.board.overlay(probe.board)
-    sensors = ", ".join(
-        sensor.name if sensor.temperature_c is None else f"{sensor.name} {sensor.temperature_c:.0f} °C"
-        for sensor in probe.sensors
-    )
+    sensors = ", ".join(map(str, probe.sensors))
     cores = entry.board.measuring_cores[: entry.threads]
     rows = [
         ("processor", f"{board.cpu_model}, {board.architecture}"),
@@ -251,9 +248,7 @@ def _calibration_json(device: str, calibration: Calibration) -> dict[str, Any]:
 
 def _print_calibration(device: str, calibration: Calibration) -> None:
     found, session_s = calibration.detection, calibration.seconds_per_session
-    change = output.interval(
-        found.smallest_percent, found.low_percent, found.high_percent, "%"
-    )
+    change = output.interval(found.smallest_percent, found.low_percent, found.high_percent, "%")
     output.say(
         f"the smallest change that {device} shows in {2 * found.n_pairs} sessions of "
         f"{session_s:.2f} s: {change}\n"

@@ -27,8 +27,12 @@ from profiler.store import Visit
 #: More pairs between unusual canaries than this share, and the board was not the same throughout.
 MOST_MOVED: Final = 0.1
 
-_CONV: Final = Operator("conv2d", (1, 28, 28, 32), 64, (3, 3), padding=(1, 1, 1, 1), epilogue=("bias", "relu"))
-_DEPTHWISE: Final = Operator("depthwise_conv2d", (1, 28, 28, 64), 64, (3, 3), padding=(1, 1, 1, 1), epilogue=("bias", "relu"))
+_CONV: Final = Operator(
+    "conv2d", (1, 28, 28, 32), 64, (3, 3), padding=(1, 1, 1, 1), epilogue=("bias", "relu")
+)
+_DEPTHWISE: Final = Operator(
+    "depthwise_conv2d", (1, 28, 28, 64), 64, (3, 3), padding=(1, 1, 1, 1), epilogue=("bias", "relu")
+)
 _POINTWISE: Final = Operator("conv2d", (1, 28, 28, 64), 96, epilogue=("bias",))
 _POOL: Final = Operator("global_avg_pool2d", (1, 28, 28, 96), 96)
 _DENSE: Final = Operator("dense", (1, 1, 1, 96), 1000, epilogue=("bias",))

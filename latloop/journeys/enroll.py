@@ -127,9 +127,7 @@ def enroll(
     return Enrolled(entry, found, target, folder, tick_ns, keys)
 
 
-def look(
-    shell: Shell, into: Path, name: str, settings: Mapping[str, Any]
-) -> tuple[Probe, Folder]:
+def look(shell: Shell, into: Path, name: str, settings: Mapping[str, Any]) -> tuple[Probe, Folder]:
     """What a board says of itself, and where Latloop's files may lie on it.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -94,17 +95,15 @@ def _copy_known_hosts(
 
 def _judge(name: str, key: HostKey, known_hosts: Path, agreement: Agreement) -> None:
     if not agreement.may_replace:
-        try:
+        with suppress(UnknownHostKeyError):  # a new one is judged below
             check_host_key(known_hosts, key, name)
-        except UnknownHostKeyError:
-            pass  # it is new, and judged below
     if agreement.fingerprints:
         if key.fingerprint not in agreement.fingerprints:
             expected = ", ".join(agreement.fingerprints)
             raise HostKeyChangedError(
                 f"{name}: the host key of {key.name} is {key.kind} {key.fingerprint}, expected was "
-                f"{expected}. Another machine may be answering: nothing was sent to it, nothing was "
-                "written down. Compare the fingerprint on the board: "
+                f"{expected}. Another machine may be answering: nothing was sent to it, nothing "
+                "was written down. Compare the fingerprint on the board: "
                 "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub",
                 key,
             )

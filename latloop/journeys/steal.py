@@ -20,11 +20,11 @@ class Stolen:
     """What became of a lease.
 
     Attributes:
-        generation: Of the session that took it, and gave it back at once.
+        generation: Of the session that took it and gave it back at once.
         holder: Who was ended, and None where nobody held it.
     """
 
-    generation: int
+    generation: int | None
     holder: LeaseRecord | None
 
 
@@ -58,7 +58,7 @@ def steal(workbench: Workbench, holder: LeaseRecord | None) -> Stolen:
     return Stolen(_take(workbench, is_stealing=True), holder)
 
 
-def _take(workbench: Workbench, *, is_stealing: bool) -> int:
+def _take(workbench: Workbench, *, is_stealing: bool) -> int | None:
     board = workbench.device
     if not isinstance(board, SshDevice):
         raise NoLeaseError(f"{board.name} is this machine and has no lease; name a board")

@@ -26,7 +26,15 @@ def home(tmp_path: Path, build_cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def enroll(home: Path, board: Board, *more: str | Path, name: str = "desk") -> Done:
     return latloop(
-        home, "device", "enroll", name, f"{USER}@{board.ip}", "--key-file", board.key, "--json", *more
+        home,
+        "device",
+        "enroll",
+        name,
+        f"{USER}@{board.ip}",
+        "--key-file",
+        board.key,
+        "--json",
+        *more,
     )
 
 

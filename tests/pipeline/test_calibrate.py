@@ -10,6 +10,8 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from .command_line import LATLOOP, environment
 
 N_PAIRS = 8
@@ -29,9 +31,8 @@ def n_visits(home: Path) -> int:
             return 0
 
 
-def test_ctrl_c_ends_a_calibration_with_what_was_measured(
-    board: None, empty_home: Path, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("board")
+def test_ctrl_c_ends_a_calibration_with_what_was_measured(empty_home: Path, tmp_path: Path) -> None:
     with (tmp_path / "err").open("w") as words:
         process = subprocess.Popen(
             [LATLOOP, "device", "calibrate", "local", "--seconds", "10000", "--json"],

@@ -47,7 +47,7 @@ RPI4: dict[str, str | bytes] = {
     "board/machine": "aarch64\n",
     "board/shell": elf_header(64, 183),
     "proc/cpuinfo": "".join(_arm_core(core, "0xd08", V8) for core in range(4))
-    + "Revision\t: c03115\nSerial\t\t: 10000000abcdef01\nModel\t\t: Raspberry Pi 4 Model B Rev 1.5\n",
+    + "Revision\t: c03115\nSerial\t\t: 10000000abcdef01\nModel\t\t: Raspberry Pi 4 Model B\n",
     "proc/meminfo": "MemTotal:        3884384 kB\nMemFree:         3000000 kB\n",
     "proc/device-tree/serial-number": b"10000000abcdef01\0",
     "proc/self/status": "Name:\thead\nCpus_allowed:\tf\nCpus_allowed_list:\t0-3\n",

@@ -39,7 +39,7 @@ def test_a_place_that_a_person_names_is_the_only_one(tmp_path: Path) -> None:
     assert abs(folder.free_bytes - disk.f_bavail * disk.f_frsize) < 1 << 30
 
 
-def test_a_place_where_nobody_may_write_is_told(tmp_path: Path) -> None:
+def test_a_place_where_nobody_may_write_is_told() -> None:
     # Not even root may make files there.
     (folder,) = probe_folders(LocalShell(), "/proc/latloop")
     assert not folder.is_writable

@@ -61,7 +61,13 @@ def test_a_quiet_board_has_no_findings(tmp_path: Path) -> None:
         ("sys/class/thermal/thermal_zone1/temp", "91000", "warning", "91 °C", "cool"),
         (f"{CPU}/cpu0/cpufreq/scaling_governor", "powersave", "warning", "powersave", "echo perf"),
         ("board/users", "ann pts/0\nbob tty1\nann pts/1", "warning", "in: ann, bob", "ask them"),
-        (PI_THROTTLED, "0x50000", "warning", "since the board was started: the supply vo", "reboot"),
+        (
+            PI_THROTTLED,
+            "0x50000",
+            "warning",
+            "since the board was started: the supply vo",
+            "reboot",
+        ),
     ],
 )
 def test_each_file_leads_to_its_finding_and_remedy(

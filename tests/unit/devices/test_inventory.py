@@ -13,7 +13,6 @@ from devices.ssh.address import SshAddress
 from devices.ssh.device import SshDevice
 from devices.tables import BoardTable, Identity, TargetTable
 
-
 SSH = "[device.a]\ntransport = 'ssh'\nfolder = '/f'\n"
 BOARD = f"{SSH}host = 'h'\n[device.a."
 
@@ -60,7 +59,10 @@ def test_an_unknown_device_is_refused_with_the_known_names(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[device.a]\ntransport = 'pigeon'\n", "[device.a] transport must be one of local, ssh, got"),
+        (
+            "[device.a]\ntransport = 'pigeon'\n",
+            "[device.a] transport must be one of local, ssh, got",
+        ),
         ("[device.a]\n", "[device.a] transport is missing"),
         (
             "[device.a]\ntransport = 'local'\nruntime = 'onnx'\n",
@@ -196,8 +198,16 @@ def test_a_board_is_opened_as_its_tables_say(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "said"),
     [
-        (("core = 1", "core = 4"), InventoryError, "core must be one of the board's, 0, 1, 2, 3, g"),
-        (("threads = 2", "threads = 5"), TooFewCoresError, "threads must be at most 4, the measuri"),
+        (
+            ("core = 1", "core = 4"),
+            InventoryError,
+            "core must be one of the board's, 0, 1, 2, 3, g",
+        ),
+        (
+            ("threads = 2", "threads = 5"),
+            TooFewCoresError,
+            "threads must be at most 4, the measuri",
+        ),
     ],
 )
 def test_cores_that_a_board_does_not_have_are_refused(

@@ -67,7 +67,7 @@ def test_other_devices_and_their_comments_stay(tmp_path: Path, name: str) -> Non
     text = path.read_text()
     for line in BY_HAND.splitlines():
         if "rpi4" not in line and line.partition(" = ")[0] not in {"host", "folder"}:
-            assert line in text.splitlines() or name == "rpi4" and "note on it" in line, line
+            assert line in text.splitlines() or (name == "rpi4" and "note on it" in line), line
     document = tomllib.loads(text)["device"]
     assert document[name] == BOARD
     expected = tomllib.loads(BY_HAND)["device"]
@@ -102,13 +102,13 @@ def test_a_file_that_was_wrong_before_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_table_that_would_be_wrong_is_not_written(tmp_path: Path) -> None:
     path = tmp_path / "devices.toml"
-    with pytest.raises(InventoryError, match="threads must be >= 1"):
-        with staged_entry(path, "rpi4", {**BOARD, "threads": 0}):
-            raise AssertionError("it was staged")
+    wrong = staged_entry(path, "rpi4", {**BOARD, "threads": 0})
+    with pytest.raises(InventoryError, match="threads must be >= 1"), wrong:
+        raise AssertionError("it was staged")
     assert not path.exists()
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InventoryError, match="cannot write .*/file/devices.toml"):
+    with pytest.raises(InventoryError, match=r"cannot write .*/file/devices.toml"):
         write(tmp_path / "file/devices.toml", "rpi4")

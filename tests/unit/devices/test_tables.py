@@ -25,9 +25,7 @@ BOARD = Board(
 def test_what_the_table_says_stands_in_place_of_what_the_board_says() -> None:
     table = BoardTable(architecture="armv7l", l2_bytes=1 << 20, max_clock_mhz=1500.0)
     changed = table.overlay(BOARD)
-    assert changed == replace(
-        BOARD, architecture="armv7l", l2_bytes=1 << 20, max_clock_mhz=1500.0
-    )
+    assert changed == replace(BOARD, architecture="armv7l", l2_bytes=1 << 20, max_clock_mhz=1500.0)
     assert BoardTable().overlay(BOARD) == BOARD
 
 

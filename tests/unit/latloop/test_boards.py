@@ -6,9 +6,11 @@ import json
 import socket
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tomlkit
 
 from devices.clusters import Cluster
 from devices.findings import Finding
@@ -16,9 +18,12 @@ from devices.health import Health
 from devices.host_key import HostKey
 from devices.lease import LeaseRecord
 from devices.shell import LocalShell
+from latloop.cli.board import ask_about
 from latloop.journeys.calibrate import Calibration
 from latloop.journeys.check import DeviceCheck
 from latloop.journeys.enroll import look
+from latloop.journeys.host_keys import NobodyToAskError
+from latloop.journeys.steal import Stolen
 from profiler.detection import Detection
 
 from .conftest import Latloop
@@ -54,7 +59,10 @@ def home(tmp_path: Path) -> Path:
         (("desk", "pi@"), "address must be user@host:port"),
         (("desk", "h:99999"), "port must be 1 to 65535, got 99999"),
         (("desk", "h", "--set", "threads"), "--set must be key=value"),
-        (("desk", "h", "--set", "board.architecture=mips"), "board.architecture must be one of x86"),
+        (
+            ("desk", "h", "--set", "board.architecture=mips"),
+            "board.architecture must be one of x86",
+        ),
         (("desk", "h", "--set", "target.vector_bytes=5"), "target.vector_bytes must be 4, 8, 16"),
     ],
 )
@@ -119,8 +127,6 @@ def test_this_machine_looked_at_as_a_board_would_be(tmp_path: Path) -> None:
 
 
 def _as_toml(table: dict[str, object]) -> str:
-    import tomlkit
-
     return tomlkit.dumps(table)
 
 
@@ -140,8 +146,6 @@ CALIBRATION = Calibration(
 def test_calibrate_answers_with_the_smallest_change_and_23_when_the_canary_moved(
     latloop: Latloop, monkeypatch: pytest.MonkeyPatch, has_moved: bool
 ) -> None:
-    from dataclasses import replace
-
     result = replace(CALIBRATION, has_moved=has_moved)
     monkeypatch.setattr("latloop.journeys.calibrate.calibrate", lambda *_: result)
     ended = latloop("device", "calibrate", "local", "--json")
@@ -191,8 +195,6 @@ def test_stealing_asks_unless_told_not_to(
     stolen = []
 
     def steal(_: object, holder: LeaseRecord) -> object:
-        from latloop.journeys.steal import Stolen
-
         stolen.append(holder)
         return Stolen(8, holder)
 
@@ -219,11 +221,8 @@ def test_stealing_from_nobody_is_no_error(
 
 
 def test_a_key_cannot_be_agreed_to_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    from latloop.cli.board import _ask_about
-    from latloop.journeys.host_keys import NobodyToAskError
-
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
-    agree = _ask_about("desk", "pi@desk")
+    agree = ask_about("desk", "pi@desk")
     with pytest.raises(NobodyToAskError) as caught:
         agree(HostKey("desk", "ssh-ed25519", "AAAA", "SHA256:abc"))
     said = "latloop device enroll desk pi@desk --fingerprint SHA256:abc"

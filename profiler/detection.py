@@ -25,7 +25,9 @@ CONFIDENCE: Final = 0.95
 POWER: Final = 0.8
 #: Fewer pairs say nothing: six give the median a distribution-free interval of 95 % at all.
 MIN_PAIRS: Final = 6
-_N_RESAMPLES: Final = 2000
+_N_DRAWS: Final = 2000
+#: For the interval: so many calibrations, each drawn from again so often.
+_N_CALIBRATIONS, _N_DRAWS_EACH = 200, 200
 
 Array = NDArray[np.float64]
 
@@ -60,14 +62,11 @@ class Detection:
 
 
 def find_detection(log_ratios: Sequence[float] | Array, rng: np.random.Generator) -> Detection:
-    """The smallest change that the pairs can show.
-
-    Two-sided test at confidence 0.95, found with a power of 0.8: z(0.975) + z(0.8) standard errors
-    of the median (Cohen, Statistical Power Analysis, 2nd ed., section 2.4).
+    """The smallest change that the pairs can show; its interval from resampled calibrations.
 
     Args:
         log_ratios: Logarithm of the second session's latency over the first's, shape (n_pairs,).
-        rng: Draws the resamples for the interval.
+        rng: Draws the resamples.
 
     Raises:
         ValueError: fewer than `MIN_PAIRS`, or not finite.
@@ -75,16 +74,40 @@ def find_detection(log_ratios: Sequence[float] | Array, rng: np.random.Generator
     values = np.asarray(log_ratios, dtype=np.float64)
     if len(values) < MIN_PAIRS or not np.isfinite(values).all():
         raise ValueError(f"log_ratios must be {MIN_PAIRS} or more finite numbers, got {values}")
-    picked = rng.integers(len(values), size=(_N_RESAMPLES, len(values)))
+    again = [
+        smallest_change(rng.choice(values, len(values)), rng, _N_DRAWS_EACH)
+        for _ in range(_N_CALIBRATIONS)
+    ]
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(_smallest(values[picked]), [tail, 1 - tail])
+    low, high = np.quantile(again, [tail, 1 - tail])
     return Detection(
         n_pairs=len(values),
         shift_percent=_percent(float(np.median(values))),
-        smallest_percent=_percent(float(_smallest(values[np.newaxis])[0])),
+        smallest_percent=_percent(smallest_change(values, rng)),
         low_percent=_percent(float(low)),
         high_percent=_percent(float(high)),
     )
+
+
+def smallest_change(log_ratios: Array, rng: np.random.Generator, n_draws: int = _N_DRAWS) -> float:
+    """The smallest change, as a logarithm, that a test on as many pairs shows `POWER` of the times.
+
+    The test says that there is a change where the median of the log-ratios is further from zero
+    than z(0.975) of its own standard errors. So a change c is shown in a series of median m and
+    standard error s when m + c > z s, and the answer is a quantile of z s - m over many series.
+    They are drawn, with replacement, from the pairs: no normal distribution is assumed, because
+    the log-ratios of a restless board have several modes and wild values. The two series of a
+    calibration are the same, so each log-ratio is as likely as its negative, and both are drawn.
+
+    Args:
+        log_ratios: As for `find_detection`.
+        rng: Draws.
+        n_draws: How many series.
+    """
+    pooled = np.concatenate([log_ratios, -log_ratios])
+    series = rng.choice(pooled, (n_draws, len(log_ratios)))
+    threshold = float(ndtri((1 + CONFIDENCE) / 2)) * median_error(series)
+    return float(np.quantile(threshold - np.median(series, axis=1), POWER))
 
 
 def median_error(values: Array) -> Array:
@@ -103,16 +126,6 @@ def median_error(values: Array) -> Array:
     mean, square = ordered @ weights, ordered**2 @ weights
     error: Array = np.sqrt(np.maximum(square - mean**2, 0.0))
     return error
-
-
-def _smallest(log_ratios: Array) -> Array:
-    """Smallest change, as a logarithm, of each row of log-ratios.
-
-    The series are the same, so each log-ratio is as likely as its negative: both are taken, which
-    doubles the samples but not what is known.
-    """
-    error = math.sqrt(2) * median_error(np.concatenate([log_ratios, -log_ratios], axis=1))
-    return float(ndtri((1 + CONFIDENCE) / 2) + ndtri(POWER)) * error
 
 
 def _percent(log_ratio: float) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from profiler.detection import MIN_PAIRS, find_detection, median_error
+from profiler.detection import MIN_PAIRS, find_detection, median_error, smallest_change
 
 Draw = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
 
@@ -41,8 +41,8 @@ def test_the_smallest_change_is_found_four_times_of_five(noise: str, n_pairs: in
     """Brute force: calibrate often, then test fresh pairs with and without a change."""
     rng = np.random.default_rng(7)
     draw = NOISE[noise]
-    smallest = [find_detection(draw(rng, (1, n_pairs))[0], rng).smallest_percent for _ in range(30)]
-    change = math.log1p(float(np.median(smallest)) / 100)
+    smallest = [smallest_change(draw(rng, (1, n_pairs))[0], rng) for _ in range(30)]
+    change = float(np.median(smallest))
     found, false = (
         float(np.mean(_is_shown(draw(rng, (1500, n_pairs)) + shift))) for shift in (change, 0.0)
     )
@@ -66,7 +66,7 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
     n_pairs = 101
     error = math.sqrt(math.pi / 2 / n_pairs) * 0.01
     truth = 100 * math.expm1((1.959964 + 0.841621) * error)
-    detections = [find_detection(0.01 * rng.standard_normal(n_pairs), rng) for _ in range(200)]
+    detections = [find_detection(0.01 * rng.standard_normal(n_pairs), rng) for _ in range(60)]
     held = np.mean([d.low_percent <= truth <= d.high_percent for d in detections])
     assert held >= 0.85
 

@@ -9,34 +9,13 @@ from typing import Final
 
 from devices.errors import DeviceUnreachableError
 from devices.shell import Answer
+from devices.ssh import scripts
 from devices.ssh.connection import SshConnection
 from devices.ssh.stream import ChannelStream
 
-#: The account's shell may be any: it only replaces itself by /bin/sh, which reads the script from
-#: its input, byte by byte (`dd bs=1`) lest it take more than the script. Its process number comes
-#: first, on stderr.
-_COMMAND: Final = (
-    "exec /bin/sh -c 'echo latloop $$ >&2; IFS= read -r n; "
-    'eval "$(dd bs=1 count=$n 2>/dev/null)"\''
-)
 _READ_BYTES: Final = 1 << 20
 _SEND_BYTES: Final = 1 << 18
 _STATUS_UNKNOWN: Final = 255
-#: Ends a process and all that it started: a server need not give commands a group of their own.
-_KILL_TREE: Final = """\
-tree=" {pid} " more=1
-while [ "$more" ]; do
-  more=
-  for stat in /proc/[0-9]*/stat; do
-    IFS= read -r line <"$stat" || continue
-    id=${{line%% *}}
-    set -- ${{line##*) }}
-    case "$tree" in *" $id "*) continue;; esac
-    case "$tree" in *" $2 "*) tree="$tree$id " more=1;; esac
-  done 2>/dev/null
-done
-kill -KILL $tree 2>/dev/null
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +48,16 @@ class SshShell:
         try:
             _send(stream, chunks, timeout_s)
             stdout = _read_all(stream, timeout_s)
-            words = stream.last_words(timeout_s)
+            words = stream.last_words()
         except TimeoutError as error:
             self._kill(stream)
             raise DeviceUnreachableError(
                 f"{self.connection.name} did not finish a script within {timeout_s:g} s; try again "
                 "when it has less to do"
             ) from error
-        except OSError as error:
+        except ConnectionError as error:
             raise DeviceUnreachableError(
-                f"{self.connection.name}: the connection broke: {error}; check power and network"
+                f"{self.connection.name}: {error}; check power and network"
             ) from error
         finally:
             stream.abandon()
@@ -87,7 +66,7 @@ class SshShell:
     def _kill(self, stream: ChannelStream) -> None:
         """End a script that takes too long; a board out of reach ends it when the link breaks."""
         if stream.pid is not None:
-            killer = start_script(self.connection, _KILL_TREE.format(pid=stream.pid))
+            killer = start_script(self.connection, scripts.kill_tree(stream.pid))
             killer.last_words()
 
 
@@ -104,30 +83,35 @@ def start_script(
     Raises:
         DeviceUnreachableError: the board does not answer.
     """
-    stream = ChannelStream(connection.execute(_COMMAND))
+    stream = ChannelStream(connection.execute(scripts.COMMAND))
     text = script.encode()
     try:
         stream.write_all(b"%d\n%b" % (len(text), text), timeout_s)
     except OSError as error:
         stream.abandon()
         raise DeviceUnreachableError(
-            f"{connection.name}: the connection broke: {error}; check power and network"
+            f"{connection.name}: {error}; check power and network"
         ) from error
     return stream
 
 
 def _send(stream: ChannelStream, chunks: Iterable[bytes], timeout_s: float) -> None:
     """Write the input; a script may end before it has read everything."""
+    for chunk in chunks:
+        for start in range(0, len(chunk), _SEND_BYTES):
+            if not _takes(stream, chunk[start : start + _SEND_BYTES], timeout_s):
+                return
+    stream.end_input()
+
+
+def _takes(stream: ChannelStream, data: bytes, timeout_s: float) -> bool:
     try:
-        for chunk in chunks:
-            for start in range(0, len(chunk), _SEND_BYTES):
-                stream.write_all(chunk[start : start + _SEND_BYTES], timeout_s)
-        stream.end_input()
-    except TimeoutError:
-        raise
-    except OSError:
+        stream.write_all(data, timeout_s)
+    except ConnectionError:
         if not stream.is_connected:
             raise
+        return False
+    return True
 
 
 def _read_all(stream: ChannelStream, timeout_s: float) -> bytes:
@@ -136,4 +120,6 @@ def _read_all(stream: ChannelStream, timeout_s: float) -> bytes:
     parts: list[bytes] = []
     while part := stream.read_some(_READ_BYTES, deadline_s - time.monotonic()):
         parts.append(part)
+    if not stream.wait(deadline_s - time.monotonic()):
+        raise TimeoutError
     return b"".join(parts)

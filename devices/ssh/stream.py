@@ -14,6 +14,7 @@ from devices.ssh.transport import BROKEN
 
 #: Reads and writes look at their own deadlines this often: a channel has one time-out for both.
 _STEP_S: Final = 0.25
+_POLL_S: Final = 0.005
 _DRAIN_BYTES: Final = 1 << 16
 _LAST_WORDS_BYTES: Final = 4000
 #: Written to stderr by the shell that starts a command; see `devices.ssh.shell`.
@@ -97,6 +98,18 @@ class ChannelStream:
         with suppress(OSError):
             self.end_input()
 
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for the command to end, throwing away what it still prints; whether it has."""
+        deadline_s = time.monotonic() + timeout_s
+        channel = self._channel
+        while not channel.exit_status_ready() and time.monotonic() < deadline_s:
+            self._drain()
+            if channel.recv_ready():
+                channel.recv(_DRAIN_BYTES)  # else the window closes and the command waits
+            else:
+                time.sleep(_POLL_S)
+        return bool(channel.exit_status_ready())
+
     def last_words(self, timeout_s: float = 3.0) -> str:
         """Wait for the command to end, close the channel.
 
@@ -106,16 +119,8 @@ class ChannelStream:
         Returns:
             The end of what it wrote to stderr.
         """
-        deadline_s = time.monotonic() + timeout_s
-        channel = self._channel
-        while not channel.exit_status_ready() and time.monotonic() < deadline_s:
-            self._drain()
-            if channel.recv_ready():
-                channel.recv(_DRAIN_BYTES)  # else the window closes and the command waits
-            else:
-                time.sleep(0.005)
-        if channel.exit_status_ready() and channel.exit_status >= 0:
-            self._status = channel.exit_status
+        if self.wait(timeout_s) and self._channel.exit_status >= 0:
+            self._status = self._channel.exit_status
         self._drain()
         self.abandon()
         return self._stderr.decode(errors="replace").strip()
@@ -136,8 +141,10 @@ class ChannelStream:
 
 @contextmanager
 def _link_errors() -> Iterator[None]:
-    """Turn what the library raises when a link breaks into what streams raise."""
+    """Turn whatever the library raises when a link breaks into one kind of error."""
     try:
         yield
-    except (paramiko.SSHException, EOFError) as error:
+    except TimeoutError:
+        raise
+    except BROKEN as error:
         raise ConnectionError(f"the SSH connection broke: {error}") from error

@@ -1,4 +1,4 @@
-"""What a board behind an SSH server costs: uploads three ways, and visits beside the local device's.
+"""What a board behind an SSH server costs: uploads three ways, visits beside the local device's.
 
 Run as root: `PYTHONPATH=. python benchmarks/links.py`, after `make test-lab` has installed the
 servers. The board runs on this machine; the second link adds 10 ms each way. About two minutes.
@@ -7,9 +7,11 @@ Each figure is the median of `N_TURNS` turns, in which the ways take turns.
 
 from __future__ import annotations
 
+import io
 import statistics
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -64,20 +66,17 @@ def connect(board: Board, address: SshAddress, folder: Path) -> SshConnection:
 
 def by_sftp(connection: SshConnection, files: dict[str, bytes]) -> None:
     """Each file through the server's file transfer, with what an upload needs beside it."""
-    transport, _ = connection._connect()  # noqa: SLF001  # there is no other use of sftp
+    transport, _ = connection._connect()  # there is no other use of sftp
     with closing(paramiko.SFTPClient.from_transport(transport)) as sftp:
         for name, content in files.items():
-            with sftp.open(f"/tmp/{name}.part", "wb") as file:  # noqa: S108
+            with sftp.open(f"/tmp/{name}.part", "wb") as file:
                 file.set_pipelined(True)
                 file.write(content)
-            sftp.posix_rename(f"/tmp/{name}.part", f"/tmp/{name}")  # noqa: S108
+            sftp.posix_rename(f"/tmp/{name}.part", f"/tmp/{name}")
 
 
 def by_tar(connection: SshConnection, files: dict[str, bytes]) -> None:
     """One stream for all files."""
-    import io
-    import tarfile
-
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as tar:
         for name, content in files.items():

@@ -70,9 +70,7 @@ class SshShell:
             killer.last_words()
 
 
-def start_script(
-    connection: SshConnection, script: str, timeout_s: float = 30.0
-) -> ChannelStream:
+def start_script(connection: SshConnection, script: str, timeout_s: float = 30.0) -> ChannelStream:
     """Start a script of POSIX sh, whose input is what is written to the stream.
 
     Args:

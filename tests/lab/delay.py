@@ -1,4 +1,4 @@
-"""A link that takes its time: `python -m tests.lab.delay HOST PORT ONE_WAY_MS` prints its own port."""
+"""A slow link: `python -m tests.lab.delay HOST PORT ONE_WAY_MS` prints its own port."""
 
 from __future__ import annotations
 

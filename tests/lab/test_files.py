@@ -97,7 +97,7 @@ def test_a_folder_may_have_any_name(
     openssh: Board, make_files: MakeFiles, make_file: Callable[..., Path]
 ) -> None:
     path = make_file("f")
-    folder = "/tmp/it's $(touch hacked) \"here\""
+    folder = '/tmp/it\'s $(touch hacked) "here"'
     (place,) = make_files(openssh, folder).put([path])
     assert place == f"{folder}/files/{sha256(path)}"
     assert on_board(openssh, place).exists()
@@ -155,7 +155,7 @@ def test_files_that_a_process_needs_stay(
 ) -> None:
     folder = f"/tmp/used-{board.server}"
     files = make_files(board, folder, room_bytes=50_000)
-    shell = files._shell  # noqa: SLF001  # the same board
+    shell = files._shell  # the same board
     pid = int(shell.run("sleep 3303 >/dev/null 2>&1 & echo $!").stdout)
     needed, other, last = (make_file(name, 30_000) for name in ("needed", "other", "last"))
     (place,) = files.put([needed], pid)
@@ -199,7 +199,7 @@ def test_what_a_dead_upload_left_is_removed(
     """An upload of a host that is gone waits for more until somebody ends it."""
     files = make_files(board)
     files.put([make_file("f")])
-    shell = files._shell  # noqa: SLF001  # the same board
+    shell = files._shell  # the same board
     uploads = [start_script(shell.connection, receive(HOME, ["0"], has_tar=False)) for _ in "ab"]
     folder = board.root_of(HOME) / "files"
     (folder / ".part.4000000").mkdir()

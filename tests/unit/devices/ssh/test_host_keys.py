@@ -42,7 +42,9 @@ def test_another_key_is_a_change_until_it_is_trusted(tmp_path: Path) -> None:
     old, new, other = new_key("pi"), new_key("pi"), new_key("gate")
     trust_host_key(path, old)
     trust_host_key(path, other)
-    with pytest.raises(HostKeyChangedError, match=f"{new.fingerprint}.*{old.fingerprint}") as caught:
+    with pytest.raises(
+        HostKeyChangedError, match=f"{new.fingerprint}.*{old.fingerprint}"
+    ) as caught:
         check_host_key(path, new, "pi4")
     assert caught.value.host_key == new
     trust_host_key(path, new)

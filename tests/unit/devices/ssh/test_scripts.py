@@ -63,7 +63,7 @@ def test_what_arrives_damaged_is_thrown_away(folder: Path) -> None:
     assert receive(folder, {**files, named(b"more"): b"more"}, sent) == scripts.DAMAGED
     assert receive(folder, files, archive({**files, named(b"first"): b"other"})) == scripts.DAMAGED
     assert receive(folder, files, b"") != 0
-    assert os.listdir(folder / "files") == []
+    assert list((folder / "files").iterdir()) == []
 
 
 def test_a_survey_tells_what_is_there(folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +14,6 @@ from devices.ssh.connection import SshConnection
 from devices.ssh.stream import ChannelStream
 
 _READ_BYTES: Final = 1 << 20
-_SEND_BYTES: Final = 1 << 18
 _STATUS_UNKNOWN: Final = 255
 
 
@@ -46,8 +45,8 @@ class SshShell:
         """
         stream = start_script(self.connection, script, timeout_s)
         try:
-            _send(stream, chunks, timeout_s)
-            stdout = _read_all(stream, timeout_s)
+            printed = _send(stream, chunks, timeout_s)
+            printed.extend(_read_all(stream, timeout_s))
             words = stream.last_words()
         except TimeoutError as error:
             self._kill(stream)
@@ -61,7 +60,9 @@ class SshShell:
             ) from error
         finally:
             stream.abandon()
-        return Answer(_STATUS_UNKNOWN if stream.status is None else stream.status, stdout, words)
+        return Answer(
+            _STATUS_UNKNOWN if stream.status is None else stream.status, b"".join(printed), words
+        )
 
     def _kill(self, stream: ChannelStream) -> None:
         """End a script that takes too long; a board out of reach ends it when the link breaks."""
@@ -93,31 +94,36 @@ def start_script(connection: SshConnection, script: str, timeout_s: float = 30.0
     return stream
 
 
-def _send(stream: ChannelStream, chunks: Iterable[bytes], timeout_s: float) -> None:
-    """Write the input; a script may end before it has read everything."""
+def _send(stream: ChannelStream, chunks: Iterable[bytes], timeout_s: float) -> list[bytes]:
+    """Write the input; what the script printed meanwhile, which must not hold it up.
+
+    A script may end before it has read everything.
+    """
+    printed: list[bytes] = []
     for chunk in chunks:
-        for start in range(0, len(chunk), _SEND_BYTES):
-            if not _takes(stream, chunk[start : start + _SEND_BYTES], timeout_s):
-                return
+        rest = memoryview(chunk)
+        deadline_s = time.monotonic() + timeout_s
+        while rest:
+            printed.append(stream.read_ready())
+            try:
+                n_taken = stream.write_some(rest)
+            except ConnectionError:
+                if not stream.is_connected:
+                    raise
+                return printed
+            rest = rest[n_taken:]
+            if n_taken or printed[-1]:
+                deadline_s = time.monotonic() + timeout_s
+            elif time.monotonic() >= deadline_s:
+                raise TimeoutError
     stream.end_input()
+    return printed
 
 
-def _takes(stream: ChannelStream, data: bytes, timeout_s: float) -> bool:
-    try:
-        stream.write_all(data, timeout_s)
-    except ConnectionError:
-        if not stream.is_connected:
-            raise
-        return False
-    return True
-
-
-def _read_all(stream: ChannelStream, timeout_s: float) -> bytes:
+def _read_all(stream: ChannelStream, timeout_s: float) -> Iterator[bytes]:
     """What a script prints until it ends."""
     deadline_s = time.monotonic() + timeout_s
-    parts: list[bytes] = []
     while part := stream.read_some(_READ_BYTES, deadline_s - time.monotonic()):
-        parts.append(part)
+        yield part
     if not stream.wait(deadline_s - time.monotonic()):
         raise TimeoutError
-    return b"".join(parts)

@@ -73,16 +73,32 @@ class ChannelStream:
         deadline_s = time.monotonic() + timeout_s
         rest = memoryview(data)
         while rest:
-            try:
-                with _link_errors():
-                    n_sent = self._channel.send(rest)
-            except TimeoutError:
-                if time.monotonic() >= deadline_s:
-                    raise
-                continue
-            if not n_sent:
-                raise ConnectionError("the command has ended, or the SSH connection is gone")
-            rest = rest[n_sent:]
+            n_taken = self.write_some(rest)
+            rest = rest[n_taken:]
+            if not n_taken and time.monotonic() >= deadline_s:
+                raise TimeoutError
+
+    def write_some(self, data: bytes | memoryview) -> int:
+        """Write as much as is taken at once; how much that is, 0 after a while of nothing.
+
+        Raises:
+            ConnectionError: the command has ended, or the link is broken.
+        """
+        try:
+            with _link_errors():
+                n_taken = int(self._channel.send(data))
+        except TimeoutError:
+            return 0
+        if not n_taken:
+            raise ConnectionError("the command has ended, or the SSH connection is gone")
+        return n_taken
+
+    def read_ready(self) -> bytes:
+        """What can be read without waiting, perhaps nothing."""
+        self._drain()
+        if not self._channel.recv_ready():
+            return b""
+        return bytes(self._channel.recv(_DRAIN_BYTES))
 
     def end_input(self) -> None:
         """Tell the command that nothing more comes.

@@ -43,6 +43,6 @@ def check_executable(executable: Path, machine: str | None, name: str = "") -> N
     wanted = _ELF_MACHINES.get(machine or "", (found,))
     if found not in wanted:
         raise ExecutableRefusedError(
-            f"{board}{executable} is for ELF machine {found}, {machine} is {wanted[0]}; build it for "
-            "this device's target"
+            f"{board}{executable} is for ELF machine {found}, {machine} is {wanted[0]}; build it "
+            "for this device's target"
         )

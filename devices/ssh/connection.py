@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Final
 
 import paramiko
 
 from devices.errors import DeviceUnreachableError
 from devices.ssh.address import SshAddress, find_hops
 from devices.ssh.login import Ask
-from devices.ssh.transport import BROKEN, CONNECT_TIMEOUT_S, open_transport
+from devices.ssh.transport import BROKEN, open_transport
+
+#: A busy board takes its time to start a command.
+START_TIMEOUT_S: Final = 30.0
 
 
 class SshConnection:
@@ -56,7 +60,7 @@ class SshConnection:
         """
         self._connect()
 
-    def execute(self, command: str, timeout_s: float = CONNECT_TIMEOUT_S) -> paramiko.Channel:
+    def execute(self, command: str, timeout_s: float = START_TIMEOUT_S) -> paramiko.Channel:
         """Start a command in the account's shell.
 
         Args:
@@ -79,11 +83,11 @@ class SshConnection:
                 "raise MaxSessions in the board's sshd_config"
             ) from error
         except BROKEN as error:
-            transport.close()
-            if not is_fresh:  # it may have broken long ago, unnoticed
+            # It may have broken long ago, unnoticed. One that lives may have other users.
+            if not is_fresh and not transport.is_active():
                 return self.execute(command, timeout_s)
             raise DeviceUnreachableError(
-                f"{self.name}: the connection broke: {error}; check power and network"
+                f"{self.name}: cannot start a command there: {error}; check power and network"
             ) from error
 
     def close(self) -> None:

@@ -101,6 +101,7 @@ class SshDevice:
             LeaseHeldError: somebody else measures on it.
             RunnerLostError: the runner started and did not answer.
         """
+
         def check(machine: str) -> None:
             check_executable(executable, None if self.launcher else machine, self.name)
 
@@ -115,8 +116,8 @@ class SshDevice:
                 self.files.forget()
                 if stream.status in _CANNOT_RUN:
                     raise ExecutableRefusedError(
-                        f"{self.name} cannot run {executable} in {self.folder}: {error}; its folder "
-                        "must not be mounted noexec, nor the executable be for another processor"
+                        f"{self.name} cannot run {executable} in {self.folder}: {error}; the "
+                        "folder must not be noexec, nor the executable for another processor"
                     ) from error
                 if stream.status != scripts.NO_FOLDER:
                     raise

@@ -34,6 +34,10 @@ _DISK: Final = re.compile(r"\d+\s+\d+\s+(\d+)\s+(?:\d+%|-)\s")
 Check = Callable[[str], None]
 
 
+def _accept(machine: str) -> None:
+    """Take a board of any processor."""
+
+
 @dataclass(frozen=True, slots=True)
 class HostFile:
     """A file of this machine that belongs on a board.
@@ -104,7 +108,9 @@ class BoardFiles:
             DeviceUnreachableError: the board does not answer.
         """
         answer = self._run(scripts.survey(self._folder, hashes, pid))
-        lines = [line.partition(" ") for line in answer.stdout.decode(errors="replace").splitlines()]
+        lines = [
+            line.partition(" ") for line in answer.stdout.decode(errors="replace").splitlines()
+        ]
         facts = {key: value for key, _, value in lines}
         disk, used = _DISK.search(facts.get("disk", "")), facts.get("used", "").split()
         if disk is None or not used or not used[0].isdigit():
@@ -121,7 +127,7 @@ class BoardFiles:
         )
 
     def put(
-        self, paths: Sequence[Path], pid: int | None = None, check: Check = lambda machine: None
+        self, paths: Sequence[Path], pid: int | None = None, check: Check = _accept
     ) -> list[str]:
         """Have files on the board; those that are there already are not sent.
 

@@ -67,10 +67,10 @@ def check_host_key(known_hosts: Path, key: HostKey, board: str) -> None:
     if same_kind is None or same_kind.get_base64() != key.base64:
         shown = ", ".join(f"{kind} {each.fingerprint}" for kind, each in trusted.items())
         raise HostKeyChangedError(
-            f"{board}: the host key of {key.name} is {key.kind} {key.fingerprint}, but {known_hosts} "
-            f"has {shown}. Another machine may be answering: nothing was sent to it. If the board was "
-            f"set up anew, compare the fingerprint on the board and run `latloop device enroll {board} "
-            "ADDRESS --replace`",
+            f"{board}: the host key of {key.name} is {key.kind} {key.fingerprint}, but "
+            f"{known_hosts} has {shown}. Another machine may be answering: nothing was sent to it. "
+            "If the board was set up anew, compare the fingerprint on the board and run `latloop "
+            f"device enroll {board} ADDRESS --replace`",
             key,
         )
 

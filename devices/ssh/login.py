@@ -1,4 +1,4 @@
-"""Logging in to an SSH server: keys of the agent and of files, then a password if one is asked for."""
+"""Logging in to an SSH server: with keys of the agent and of files, then with a password."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def log_in(transport: paramiko.Transport, hop: Hop, board: str, ask: Ask | None)
         what = "; ".join(tried) or "nothing: there is no key, and nobody to ask for a password"
         raise AuthenticationRefusedError(
             f"{board}: {hop} takes {', '.join(sorted(methods)) or 'no login'}, and was offered "
-            f"{what}. Try `ssh {hop.user}@{hop.host} -p {hop.port}`; copy a key there with `ssh-copy-id`"
+            f"{what}. Try `ssh {hop.user}@{hop.host} -p {hop.port}`; `ssh-copy-id` puts a key there"
         )
 
 

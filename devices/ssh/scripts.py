@@ -14,6 +14,29 @@ from typing import Final
 NO_FOLDER: Final = 73
 NOT_WRITTEN: Final = 75
 DAMAGED: Final = 76
+#: The account's shell may be any: it only replaces itself by /bin/sh, which reads the script from
+#: its input, byte by byte (`dd bs=1`) lest it take more than the script. Its process number comes
+#: first, on stderr.
+COMMAND: Final = (
+    "exec /bin/sh -c 'echo latloop $$ >&2; IFS= read -r n; "
+    'eval "$(dd bs=1 count=$n 2>/dev/null)"\''
+)
+_MARK_OF_OURS: Final = "echo latloop"
+#: Ends a process and all that it started: a server need not give commands a group of their own.
+_KILL_TREE: Final = """\
+tree=" $pid " more=1
+while [ "$more" ]; do
+  more=
+  for stat in /proc/[0-9]*/stat; do
+    IFS= read -r line <"$stat" || continue
+    id=${line%% *}
+    set -- ${line##*) }
+    case "$tree" in *" $id "*) continue;; esac
+    case "$tree" in *" $2 "*) tree="$tree$id " more=1;; esac
+  done 2>/dev/null
+done
+kill -KILL $tree 2>/dev/null
+"""
 #: An upload that got no byte for so many minutes was left by its host.
 _DEAD_MINUTES: Final = 3
 
@@ -33,8 +56,11 @@ for each in use/[0-9]*.*; do
 done
 for each in files/.part.*; do
   [ -d "$each" ] || continue
-  if [ ! -d "/proc/${{each##*.}}" ]; then rm -rf "$each"
-  elif new=$(find "$each" -mmin -{dead_minutes} 2>/dev/null) && [ -z "$new" ]; then rm -rf "$each"
+  pid=${{each##*.}}
+  if ! grep -q '{mark_of_ours}' "/proc/$pid/cmdline" 2>/dev/null; then rm -rf "$each"
+  elif new=$(find "$each" -mmin -{dead_minutes} 2>/dev/null) && [ -z "$new" ]; then
+    {kill_tree}
+    rm -rf "$each"
   fi
 done
 echo "machine $(uname -m)"
@@ -89,6 +115,11 @@ def quote_folder(folder: str) -> str:
     return shlex.quote(folder)
 
 
+def kill_tree(pid: int) -> str:
+    """End a process and all that it started."""
+    return f"pid={pid}\n{_KILL_TREE}"
+
+
 def survey(folder: str, hashes: Iterable[str], pid: int | None) -> str:
     """Make the folder, clear what ended processes left, tell what is there.
 
@@ -104,6 +135,8 @@ def survey(folder: str, hashes: Iterable[str], pid: int | None) -> str:
         dead_minutes=_DEAD_MINUTES,
         hashes=_words(hashes),
         mark=mark,
+        mark_of_ours=_MARK_OF_OURS,
+        kill_tree=_KILL_TREE,
     )
 
 

@@ -3,40 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from devices.errors import DeviceUnreachableError
 from devices.shell import Answer
+from devices.ssh import scripts
 from devices.ssh.connection import SshConnection
 from devices.ssh.stream import ChannelStream
 
-#: The account's shell may be any: it only replaces itself by /bin/sh, which reads the script from
-#: its input, byte by byte (`dd bs=1`) lest it take more than the script. Its process number comes
-#: first, on stderr.
-_COMMAND: Final = (
-    "exec /bin/sh -c 'echo latloop $$ >&2; IFS= read -r n; "
-    'eval "$(dd bs=1 count=$n 2>/dev/null)"\''
-)
 _READ_BYTES: Final = 1 << 20
-_SEND_BYTES: Final = 1 << 18
 _STATUS_UNKNOWN: Final = 255
-#: Ends a process and all that it started: a server need not give commands a group of their own.
-_KILL_TREE: Final = """\
-tree=" {pid} " more=1
-while [ "$more" ]; do
-  more=
-  for stat in /proc/[0-9]*/stat; do
-    IFS= read -r line <"$stat" || continue
-    id=${{line%% *}}
-    set -- ${{line##*) }}
-    case "$tree" in *" $id "*) continue;; esac
-    case "$tree" in *" $2 "*) tree="$tree$id " more=1;; esac
-  done 2>/dev/null
-done
-kill -KILL $tree 2>/dev/null
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,33 +45,33 @@ class SshShell:
         """
         stream = start_script(self.connection, script, timeout_s)
         try:
-            _send(stream, chunks, timeout_s)
-            stdout = _read_all(stream, timeout_s)
-            words = stream.last_words(timeout_s)
+            printed = _send(stream, chunks, timeout_s)
+            printed.extend(_read_all(stream, timeout_s))
+            words = stream.last_words()
         except TimeoutError as error:
             self._kill(stream)
             raise DeviceUnreachableError(
                 f"{self.connection.name} did not finish a script within {timeout_s:g} s; try again "
                 "when it has less to do"
             ) from error
-        except OSError as error:
+        except ConnectionError as error:
             raise DeviceUnreachableError(
-                f"{self.connection.name}: the connection broke: {error}; check power and network"
+                f"{self.connection.name}: {error}; check power and network"
             ) from error
         finally:
             stream.abandon()
-        return Answer(_STATUS_UNKNOWN if stream.status is None else stream.status, stdout, words)
+        return Answer(
+            _STATUS_UNKNOWN if stream.status is None else stream.status, b"".join(printed), words
+        )
 
     def _kill(self, stream: ChannelStream) -> None:
         """End a script that takes too long; a board out of reach ends it when the link breaks."""
         if stream.pid is not None:
-            killer = start_script(self.connection, _KILL_TREE.format(pid=stream.pid))
+            killer = start_script(self.connection, scripts.kill_tree(stream.pid))
             killer.last_words()
 
 
-def start_script(
-    connection: SshConnection, script: str, timeout_s: float = 30.0
-) -> ChannelStream:
+def start_script(connection: SshConnection, script: str, timeout_s: float = 30.0) -> ChannelStream:
     """Start a script of POSIX sh, whose input is what is written to the stream.
 
     Args:
@@ -104,36 +82,48 @@ def start_script(
     Raises:
         DeviceUnreachableError: the board does not answer.
     """
-    stream = ChannelStream(connection.execute(_COMMAND))
+    stream = ChannelStream(connection.execute(scripts.COMMAND))
     text = script.encode()
     try:
         stream.write_all(b"%d\n%b" % (len(text), text), timeout_s)
     except OSError as error:
         stream.abandon()
         raise DeviceUnreachableError(
-            f"{connection.name}: the connection broke: {error}; check power and network"
+            f"{connection.name}: {error}; check power and network"
         ) from error
     return stream
 
 
-def _send(stream: ChannelStream, chunks: Iterable[bytes], timeout_s: float) -> None:
-    """Write the input; a script may end before it has read everything."""
-    try:
-        for chunk in chunks:
-            for start in range(0, len(chunk), _SEND_BYTES):
-                stream.write_all(chunk[start : start + _SEND_BYTES], timeout_s)
-        stream.end_input()
-    except TimeoutError:
-        raise
-    except OSError:
-        if not stream.is_connected:
-            raise
+def _send(stream: ChannelStream, chunks: Iterable[bytes], timeout_s: float) -> list[bytes]:
+    """Write the input; what the script printed meanwhile, which must not hold it up.
+
+    A script may end before it has read everything.
+    """
+    printed: list[bytes] = []
+    for chunk in chunks:
+        rest = memoryview(chunk)
+        deadline_s = time.monotonic() + timeout_s
+        while rest:
+            printed.append(stream.read_ready())
+            try:
+                n_taken = stream.write_some(rest)
+            except ConnectionError:
+                if not stream.is_connected:
+                    raise
+                return printed
+            rest = rest[n_taken:]
+            if n_taken or printed[-1]:
+                deadline_s = time.monotonic() + timeout_s
+            elif time.monotonic() >= deadline_s:
+                raise TimeoutError
+    stream.end_input()
+    return printed
 
 
-def _read_all(stream: ChannelStream, timeout_s: float) -> bytes:
+def _read_all(stream: ChannelStream, timeout_s: float) -> Iterator[bytes]:
     """What a script prints until it ends."""
     deadline_s = time.monotonic() + timeout_s
-    parts: list[bytes] = []
     while part := stream.read_some(_READ_BYTES, deadline_s - time.monotonic()):
-        parts.append(part)
-    return b"".join(parts)
+        yield part
+    if not stream.wait(deadline_s - time.monotonic()):
+        raise TimeoutError

@@ -14,6 +14,7 @@ from devices.ssh.transport import BROKEN
 
 #: Reads and writes look at their own deadlines this often: a channel has one time-out for both.
 _STEP_S: Final = 0.25
+_POLL_S: Final = 0.005
 _DRAIN_BYTES: Final = 1 << 16
 _LAST_WORDS_BYTES: Final = 4000
 #: Written to stderr by the shell that starts a command; see `devices.ssh.shell`.
@@ -72,16 +73,32 @@ class ChannelStream:
         deadline_s = time.monotonic() + timeout_s
         rest = memoryview(data)
         while rest:
-            try:
-                with _link_errors():
-                    n_sent = self._channel.send(rest)
-            except TimeoutError:
-                if time.monotonic() >= deadline_s:
-                    raise
-                continue
-            if not n_sent:
-                raise ConnectionError("the command has ended, or the SSH connection is gone")
-            rest = rest[n_sent:]
+            n_taken = self.write_some(rest)
+            rest = rest[n_taken:]
+            if not n_taken and time.monotonic() >= deadline_s:
+                raise TimeoutError
+
+    def write_some(self, data: bytes | memoryview) -> int:
+        """Write as much as is taken at once; how much that is, 0 after a while of nothing.
+
+        Raises:
+            ConnectionError: the command has ended, or the link is broken.
+        """
+        try:
+            with _link_errors():
+                n_taken = int(self._channel.send(data))
+        except TimeoutError:
+            return 0
+        if not n_taken:
+            raise ConnectionError("the command has ended, or the SSH connection is gone")
+        return n_taken
+
+    def read_ready(self) -> bytes:
+        """What can be read without waiting, perhaps nothing."""
+        self._drain()
+        if not self._channel.recv_ready():
+            return b""
+        return bytes(self._channel.recv(_DRAIN_BYTES))
 
     def end_input(self) -> None:
         """Tell the command that nothing more comes.
@@ -97,6 +114,18 @@ class ChannelStream:
         with suppress(OSError):
             self.end_input()
 
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for the command to end, throwing away what it still prints; whether it has."""
+        deadline_s = time.monotonic() + timeout_s
+        channel = self._channel
+        while not channel.exit_status_ready() and time.monotonic() < deadline_s:
+            self._drain()
+            if channel.recv_ready():
+                channel.recv(_DRAIN_BYTES)  # else the window closes and the command waits
+            else:
+                time.sleep(_POLL_S)
+        return bool(channel.exit_status_ready())
+
     def last_words(self, timeout_s: float = 3.0) -> str:
         """Wait for the command to end, close the channel.
 
@@ -106,16 +135,8 @@ class ChannelStream:
         Returns:
             The end of what it wrote to stderr.
         """
-        deadline_s = time.monotonic() + timeout_s
-        channel = self._channel
-        while not channel.exit_status_ready() and time.monotonic() < deadline_s:
-            self._drain()
-            if channel.recv_ready():
-                channel.recv(_DRAIN_BYTES)  # else the window closes and the command waits
-            else:
-                time.sleep(0.005)
-        if channel.exit_status_ready() and channel.exit_status >= 0:
-            self._status = channel.exit_status
+        if self.wait(timeout_s) and self._channel.exit_status >= 0:
+            self._status = self._channel.exit_status
         self._drain()
         self.abandon()
         return self._stderr.decode(errors="replace").strip()
@@ -136,8 +157,10 @@ class ChannelStream:
 
 @contextmanager
 def _link_errors() -> Iterator[None]:
-    """Turn what the library raises when a link breaks into what streams raise."""
+    """Turn whatever the library raises when a link breaks into one kind of error."""
     try:
         yield
-    except (paramiko.SSHException, EOFError) as error:
+    except TimeoutError:
+        raise
+    except BROKEN as error:
         raise ConnectionError(f"the SSH connection broke: {error}") from error

@@ -27,7 +27,7 @@ KEEPALIVE_TIMEOUT_S: Final = 15.0
 BROKEN: Final = (paramiko.SSHException, OSError, EOFError)
 _RSA_KINDS: Final = ("rsa-sha2-512", "rsa-sha2-256")
 
-# What the library logs is for whoever turns logging on; with no handler at all it would go to stderr.
+# What the library logs is for whoever turns logging on; without a handler it would go to stderr.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
@@ -76,8 +76,8 @@ def _reaching(hop: Hop, board: str) -> Iterator[None]:
         yield
     except socket.gaierror as error:
         raise DeviceUnreachableError(
-            f"{board}: no address is known for {hop.host} ({error.strerror}); check the name in the "
-            "inventory and in ~/.ssh/config"
+            f"{board}: no address is known for {hop.host} ({error.strerror}); check the name in "
+            "the inventory and in ~/.ssh/config"
         ) from error
     except ConnectionRefusedError as error:
         raise DeviceUnreachableError(
@@ -90,8 +90,8 @@ def _reaching(hop: Hop, board: str) -> Iterator[None]:
         ) from error
     except paramiko.ChannelException as error:
         raise DeviceUnreachableError(
-            f"{board}: {hop.via} cannot connect to {hop.place}: {error.text}; check the board's power "
-            "and network, and that the jump host allows forwarding"
+            f"{board}: {hop.via} cannot connect to {hop.place}: {error.text}; check the board's "
+            "power and network, and that the jump host allows forwarding"
         ) from error
     except BROKEN as error:
         raise DeviceUnreachableError(f"{board}: cannot connect to {hop}: {error}") from error

@@ -10,9 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -21,7 +19,7 @@ from devices.ssh.address import SshAddress
 
 Server = Literal["openssh", "dropbear"]
 USER, UID, PASSWORD = "bench", 2001, "correct-horse-7391"
-#: Folders of every board for Latloop: in the account's home, on a small disk, where nothing may run.
+#: Folders of every board: in the account's home, on a small disk, and where nothing may run.
 HOME, SMALL, NO_EXEC = "~/latloop", "/small/latloop", "/noexec/latloop"
 SMALL_BYTES = 12 << 20
 _INIT = """\
@@ -173,7 +171,7 @@ class Board:
     def files(self, folder: str = HOME) -> set[str]:
         """Names in `files` of one of the folders."""
         where = self.root_of(folder) / "files"
-        return set(os.listdir(where)) if where.exists() else set()
+        return {path.name for path in where.iterdir()} if where.exists() else set()
 
     def root_of(self, folder: str) -> Path:
         """A folder of the board, as the machine under it sees it."""
@@ -182,11 +180,11 @@ class Board:
 
     def processes(self) -> list[str]:
         """Command lines of what runs there, servers aside."""
-        space = os.stat(f"/proc/{self._init()}/ns/pid").st_ino
+        space = Path(f"/proc/{self._init()}/ns/pid").stat().st_ino
         found = []
         for path in Path("/proc").glob("[0-9]*"):
             try:
-                if os.stat(path / "ns/pid").st_ino == space:
+                if (path / "ns/pid").stat().st_ino == space:
                     words = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
                     found.append(words)
             except OSError:

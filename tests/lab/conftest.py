@@ -20,7 +20,6 @@ from profiler.target import Target
 from tests.unit.devices.kernels import compile_kernels
 
 from .board import HOME, Board, Server, fingerprint_of, make_key
-from .emulation import PROCESSORS, emulated
 
 #: Kernels that the lab's tests call.
 KERNELS = ("add", "twice", "hang", "crash", "nap")
@@ -134,9 +133,7 @@ def make_device(connect: Callable[..., SshConnection]) -> MakeDevice:
 
 
 @pytest.fixture(scope="session")
-def executable(
-    build_cache: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def executable(build_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Kernels for this machine's processor."""
     return build(Target("x86_64-linux-gnu", "generic"), build_cache, tmp_path_factory.mktemp("k"))
 

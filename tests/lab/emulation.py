@@ -42,7 +42,9 @@ class Processor:
 PROCESSORS = {
     "aarch64": Processor("aarch64", "qemu-aarch64-static", "arm64", "aarch64-linux-gnu", (2, 183)),
     "armv7": Processor("armv7l", "qemu-arm-static", "armhf", "armv7l-linux-gnueabihf", (1, 40)),
-    "riscv64": Processor("riscv64", "qemu-riscv64-static", "riscv64", "riscv64-linux-gnu", (2, 243)),
+    "riscv64": Processor(
+        "riscv64", "qemu-riscv64-static", "riscv64", "riscv64-linux-gnu", (2, 243)
+    ),
 }
 
 
@@ -53,7 +55,9 @@ def emulated(processor: Processor) -> Iterator[None]:
         command("mount", "-t", "binfmt_misc", "none", _BINFMT)
     name = f"latloop-{os.getpid()}-{processor.machine}"
     bits, machine = processor.elf
-    magic = b"\x7fELF" + bytes([bits, 1, 1]) + bytes(9) + b"\x02\x00" + machine.to_bytes(2, "little")
+    magic = (
+        b"\x7fELF" + bytes([bits, 1, 1]) + bytes(9) + b"\x02\x00" + machine.to_bytes(2, "little")
+    )
     mask = b"\xff" * 7 + b"\x00" * 9 + b"\xfe\xff\xff\xff"
     escaped = ["".join(f"\\x{byte:02x}" for byte in part) for part in (magic, mask)]
     qemu = shutil.which(processor.qemu)

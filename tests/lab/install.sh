@@ -40,7 +40,7 @@ fetch() { # architecture, Debian's suite
   apt-get "$@" -qq update
   (cd "$apt" && apt-get "$@" -qq download "busybox-static:$architecture")
   dpkg-deb -x "$apt"/busybox-static_*.deb "$apt/unpacked"
-  cp "$(find "$apt/unpacked" -name busybox -type f)" "$lab/busybox-$architecture"
+  cp "$(find "$apt/unpacked" -path "*/bin/busybox" -type f)" "$lab/busybox-$architecture"
   rm -rf "$apt"
 }
 fetch arm64 bookworm

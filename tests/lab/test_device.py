@@ -90,9 +90,7 @@ def test_weights_are_brought_along(
     assert sha256(file) in board.files()
 
 
-def test_a_board_has_one_measurer(
-    board: Board, make_device: MakeDevice, executable: Path
-) -> None:
+def test_a_board_has_one_measurer(board: Board, make_device: MakeDevice, executable: Path) -> None:
     mine, other = make_device(board), make_device(board, holder="other", host="other-host")
     with mine.start(executable) as session:
         with pytest.raises(LeaseHeldError, match=r"lab: tester on lab-host.*device steal lab"):
@@ -113,7 +111,7 @@ def test_a_link_cut_in_the_middle_of_a_visit_frees_the_board(
     assert times_kernels(session)
     cutter = threading.Timer(0.5, own_board.cut)
     cutter.start()
-    with pytest.raises(RunnerLostError, match="lab: .*2 s"):
+    with pytest.raises(RunnerLostError, match=r"lab: .*2 s"):
         session.time(chain("hang"), LONG)
     cutter.join()
     assert not [words for words in own_board.wait_until_idle() if "files/" in words]
@@ -212,7 +210,7 @@ def test_nothing_is_open_after_a_device_was_closed(
     openssh: Board, make_device: MakeDevice, executable: Path
 ) -> None:
     def descriptors() -> int:
-        return len(os.listdir("/proc/self/fd"))
+        return len(list(Path("/proc/self/fd").iterdir()))
 
     before = descriptors()
     for _ in range(3):

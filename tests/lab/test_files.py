@@ -15,7 +15,8 @@ import pytest
 from devices.errors import DeviceFullError, DeviceUnreachableError, FolderRefusedError
 from devices.ssh.connection import SshConnection
 from devices.ssh.files import BoardFiles
-from devices.ssh.shell import SshShell
+from devices.ssh.scripts import receive
+from devices.ssh.shell import SshShell, start_script
 
 from .board import HOME, SMALL, SMALL_BYTES, UID, Board
 
@@ -96,7 +97,7 @@ def test_a_folder_may_have_any_name(
     openssh: Board, make_files: MakeFiles, make_file: Callable[..., Path]
 ) -> None:
     path = make_file("f")
-    folder = "/tmp/it's $(touch hacked) \"here\""
+    folder = '/tmp/it\'s $(touch hacked) "here"'
     (place,) = make_files(openssh, folder).put([path])
     assert place == f"{folder}/files/{sha256(path)}"
     assert on_board(openssh, place).exists()
@@ -154,7 +155,7 @@ def test_files_that_a_process_needs_stay(
 ) -> None:
     folder = f"/tmp/used-{board.server}"
     files = make_files(board, folder, room_bytes=50_000)
-    shell = files._shell  # noqa: SLF001  # the same board
+    shell = files._shell  # the same board
     pid = int(shell.run("sleep 3303 >/dev/null 2>&1 & echo $!").stdout)
     needed, other, last = (make_file(name, 30_000) for name in ("needed", "other", "last"))
     (place,) = files.put([needed], pid)
@@ -192,20 +193,26 @@ def test_an_upload_goes_on_after_the_link_was_cut(
     assert {sha256(first), sha256(large)} <= own_board.files()
 
 
-def test_parts_that_a_dead_upload_left_are_removed(
+def test_what_a_dead_upload_left_is_removed(
     board: Board, make_files: MakeFiles, make_file: Callable[..., Path]
 ) -> None:
+    """An upload of a host that is gone waits for more until somebody ends it."""
     files = make_files(board)
     files.put([make_file("f")])
+    shell = files._shell  # the same board
+    uploads = [start_script(shell.connection, receive(HOME, ["0"], has_tar=False)) for _ in "ab"]
     folder = board.root_of(HOME) / "files"
-    alive = int(files._shell.run("sleep 3304 >/dev/null 2>&1 & echo $!").stdout)  # noqa: SLF001
-    for pid, age_s in ((4_000_000, 0), (alive, 0), (alive - 1 if alive > 2 else 2, 600)):
-        part = folder / f".part.{pid}"
-        part.mkdir()
-        (part / "half").write_bytes(b"x")
-        for path in (part / "half", part):
-            os.utime(path, (time.time() - age_s,) * 2)
+    (folder / ".part.4000000").mkdir()
+    while len(parts := sorted(folder.glob(".part.*/0"))) < 2:
+        time.sleep(0.01)
+    dead, alive = (part.parent for part in parts)
+    for path in (dead / "0", dead):
+        os.utime(path, (time.time() - 600,) * 2)
     files.put([make_file("g")])
-    left = {name for name in board.files() if name.startswith(".part")}
-    assert left == {f".part.{alive}"}
-    files._shell.run(f"kill {alive}")  # noqa: SLF001
+    assert {path for path in folder.iterdir() if path.name.startswith(".")} == {alive}
+    ends = [upload.last_words() for upload in uploads if upload.pid == int(dead.suffix[1:])]
+    assert len(ends) == 1
+    for upload in uploads:
+        upload.abandon()
+    assert board.wait_until_idle() == []
+    assert not [name for name in board.files() if name.startswith(".")]

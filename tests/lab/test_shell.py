@@ -20,14 +20,14 @@ def shell(board: Board, connect: Callable[..., SshConnection]) -> SshShell:
 
 
 def test_a_script_reads_its_input_and_leaves_its_status(shell: SshShell) -> None:
-    answer = shell.run("read -r first; cat; echo \"$first\" >&2; exit 7", b"one\ntwo\nthree")
+    answer = shell.run('read -r first; cat; echo "$first" >&2; exit 7', b"one\ntwo\nthree")
     assert (answer.status, answer.stdout, answer.stderr) == (7, b"two\nthree", "one")
     assert shell.run("kill -9 $$").status != 0
     assert shell.run("sh -c 'kill -9 $$'").status == 137
 
 
 def test_text_arrives_as_it_was(shell: SshShell) -> None:
-    text = "it's $HOME `date` \\n \"quoted\" !bang % {braces} ünïcode\ttab  spaces"
+    text = 'it\'s $HOME `date` \\n "quoted" !bang % {braces} ünïcode\ttab  spaces'
     assert shell.run(f"printf %s {shlex.quote(text)}").stdout.decode() == text
 
 
@@ -55,7 +55,7 @@ def test_a_script_that_says_much_on_stderr_is_not_held_up(shell: SshShell) -> No
 def test_a_script_that_takes_too_long_is_ended_with_its_children(
     board: Board, shell: SshShell
 ) -> None:
-    with pytest.raises(DeviceUnreachableError, match="lab did not finish .* within 1 s"):
+    with pytest.raises(DeviceUnreachableError, match=r"lab did not finish .* within 1 s"):
         shell.run("trap '' HUP TERM; (sleep 3301; true) & sleep 3302; true", timeout_s=1.0)
     assert shell.run("echo still here").stdout == b"still here\n"
     assert not [words for words in board.processes() if "330" in words]

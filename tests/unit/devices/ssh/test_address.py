@@ -27,7 +27,8 @@ def test_an_address_is_read(text: str, host: str, user: str | None, port: int | 
 
 
 @pytest.mark.parametrize(
-    "text", ["", "@pi", "me@", "pi:", "pi:x", "pi:0", "pi:65536", "a b", "-oProxyCommand=x", "a@b@c"]
+    "text",
+    ["", "@pi", "me@", "pi:", "pi:x", "pi:0", "pi:65536", "a b", "-oProxyCommand=x", "a@b@c"],
 )
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be"):

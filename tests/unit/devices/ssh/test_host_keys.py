@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def new_key(name: str) -> HostKey:
 def test_a_key_is_trusted_for_its_host_alone(tmp_path: Path) -> None:
     path = tmp_path / "new" / "known_hosts"
     key, other = new_key("[pi]:2222"), new_key("gate")
-    with pytest.raises(UnknownHostKeyError, match=key.fingerprint):
+    with pytest.raises(UnknownHostKeyError, match=re.escape(key.fingerprint)):
         check_host_key(path, key, "pi4")
     trust_host_key(path, key)
     trust_host_key(path, other)
@@ -42,8 +43,9 @@ def test_another_key_is_a_change_until_it_is_trusted(tmp_path: Path) -> None:
     old, new, other = new_key("pi"), new_key("pi"), new_key("gate")
     trust_host_key(path, old)
     trust_host_key(path, other)
-    with pytest.raises(HostKeyChangedError, match=f"{new.fingerprint}.*{old.fingerprint}") as caught:
+    with pytest.raises(HostKeyChangedError, match=re.escape(new.fingerprint)) as caught:
         check_host_key(path, new, "pi4")
+    assert old.fingerprint in str(caught.value)
     assert caught.value.host_key == new
     trust_host_key(path, new)
     check_host_key(path, new, "pi4")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import signal
+import subprocess
 import tarfile
 import time
 from pathlib import Path
@@ -61,7 +63,7 @@ def test_what_arrives_damaged_is_thrown_away(folder: Path) -> None:
     assert receive(folder, {**files, named(b"more"): b"more"}, sent) == scripts.DAMAGED
     assert receive(folder, files, archive({**files, named(b"first"): b"other"})) == scripts.DAMAGED
     assert receive(folder, files, b"") != 0
-    assert os.listdir(folder / "files") == []
+    assert list((folder / "files").iterdir()) == []
 
 
 def test_a_survey_tells_what_is_there(folder: Path) -> None:
@@ -106,3 +108,30 @@ def test_a_tilde_stands_for_the_home_of_the_account() -> None:
     for folder, expected in (("~", "$HOME"), ("~/a b/$x", "$HOME/a b/$x"), ("/~/x", "/~/x")):
         text = shell.run(f"printf %s {scripts.quote_folder(folder)}").stdout.decode()
         assert text == expected.replace("$HOME", str(Path.home()))
+
+
+def test_a_process_is_ended_with_all_that_it_started() -> None:
+    process = subprocess.Popen(["sh", "-c", "(sleep 3401; true) & sleep 3402; true"])
+    while len(family := children(process.pid)) < 3:
+        time.sleep(0.01)
+    assert LocalShell().run(scripts.kill_tree(process.pid)).status == 0
+    assert process.wait() == -signal.SIGKILL
+    while any(map(is_alive, family)):
+        time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return not stat.rpartition(") ")[2].startswith("Z")
+
+
+def children(pid: int) -> list[int]:
+    """Processes below one, in any depth."""
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    except FileNotFoundError:
+        return []
+    return [below for child in map(int, text.split()) for below in (child, *children(child))]

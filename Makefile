@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test test-lab check bench clean
 
 help:
-	@echo "make demo   set up, then profile this machine, search, deploy and prove a network"
-	@echo "make test   set up, then run the tests"
-	@echo "make check  set up, then lint, format, types and the import contract"
-	@echo "make bench  set up, then measure what the README states (resumable)"
+	@echo "make demo      set up, then profile this machine, search, deploy and prove a network"
+	@echo "make test      set up, then run the tests"
+	@echo "make test-lab  set up, then test boards behind real SSH servers (root; installs by apt)"
+	@echo "make check     set up, then lint, format, types and the import contract"
+	@echo "make bench     set up, then measure what the README states (resumable)"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -31,6 +32,10 @@ demo: $(VENV)/runtime.stamp
 test: $(VENV)/dev.stamp
 	LATLOOP_TEST_CACHE=$(CURDIR)/.test-cache OPENBLAS_NUM_THREADS=1 \
 	  $(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-lab: $(VENV)/dev.stamp
+	tests/lab/install.sh
+	LATLOOP_TEST_CACHE=$(CURDIR)/.test-cache $(BIN)/python -m pytest tests/lab
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check
@@ -64,4 +69,4 @@ bench: $(VENV)/dev.stamp .zoo/stamp .metaschedule/stamp
 	PYTHONPATH=. $(BIN)/python benchmarks/fused.py
 
 clean:
-	rm -rf $(VENV) .zoo .metaschedule .test-cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .zoo .metaschedule .test-cache .lab .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

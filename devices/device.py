@@ -83,8 +83,8 @@ class Workload:
         tensors: Every tensor, at its place.
         calls: The kernels in order of execution.
         arena_bytes, weight_bytes: Sizes of the two regions.
-        weights_file: A file on the device that starts with the bytes of the weights region, or
-            None.
+        weights_file: A file on this machine that starts with the bytes of the weights region,
+            or None; who talks to the runner says where it lies on the board.
     """
 
     tensors: tuple[Tensor, ...]
@@ -125,6 +125,11 @@ class Conditions:
         steal_ticks: Time that a hypervisor took, in scheduler ticks since boot.
         clock_mhz: Clock of the core that measures.
         temperature_c: Hottest sensor, in degrees Celsius.
+        throttle_events: How often the board slowed itself down since boot: cores that were too
+            hot, or, where it does not count those, a quota of processor time that was used up.
+        throttle_flags: A Raspberry Pi's word on its own state: bit 0 under-voltage, 1 capped
+            clock, 2 throttled, 3 soft limit of temperature; 16 more bits up, since boot.
+        governor: The clock governor of the core that measures.
     """
 
     load_1min: float | None
@@ -132,6 +137,9 @@ class Conditions:
     steal_ticks: int | None
     clock_mhz: float | None
     temperature_c: float | None
+    throttle_events: int | None = None
+    throttle_flags: int | None = None
+    governor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

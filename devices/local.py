@@ -16,13 +16,11 @@ from typing import IO, Final
 from devices.board import Fingerprint
 from devices.cores import choose_cores, occupied
 from devices.errors import ExecutableRefusedError
+from devices.executable import check_executable
 from devices.fingerprint import read_fingerprint
 from devices.protocol import PipeStream
 from devices.session import RunnerSession
 
-_ELF: Final = b"\x7fELF"
-#: ELF's e_machine for what `uname -m` prints.
-_ELF_MACHINES: Final = {"x86_64": 62, "aarch64": 183, "armv7l": 40, "armv8l": 40, "riscv64": 243}
 _END_TIMEOUT_S: Final = 5.0
 _LAST_WORDS_CHARS: Final = 2000
 
@@ -77,15 +75,21 @@ class LocalDevice:
             TooFewCoresError: there are fewer cores than threads.
             RunnerLostError: it started and did not answer.
         """
-        _check_executable(executable)
-        return start_runner([str(executable), *self._arguments()], self.cores)
+        check_executable(executable, platform.machine())
+        command = [str(executable), *self._arguments()]
+        return start_runner(command, self.cores, name=self.name)
 
     def _arguments(self) -> list[str]:
         return [] if self.root == Path("/") else ["--root", str(self.root)]
 
 
 def start_runner(
-    command: list[str], cores: tuple[int, ...], environment: Mapping[str, str] | None = None
+    command: list[str],
+    cores: tuple[int, ...],
+    environment: Mapping[str, str] | None = None,
+    *,
+    silence_s: float | None = None,
+    name: str = "",
 ) -> RunnerSession:
     """Start a runner as a child process; it ends when this process does.
 
@@ -93,6 +97,8 @@ def start_runner(
         command: Program and arguments.
         cores: A core for each thread, the measuring one first.
         environment: Of the runner; None takes that of this process.
+        silence_s: See `RunnerSession`; the command has to say the same.
+        name: The device's, for messages.
 
     Raises:
         ExecutableRefusedError: it cannot be started.
@@ -109,7 +115,9 @@ def start_runner(
     stream = PipeStream(os.dup(process.stdout.fileno()), os.dup(process.stdin.fileno()))
     process.stdin.close()
     process.stdout.close()
-    return RunnerSession(stream, cores, lambda: _end_process(process, words))
+    return RunnerSession(
+        stream, cores, lambda: _end_process(process, words), silence_s=silence_s, name=name
+    )
 
 
 def _start_process(
@@ -147,19 +155,3 @@ def _end_process(process: subprocess.Popen[bytes], words: IO[bytes]) -> str:
     if process.returncode and not said:
         return f"it ended with status {process.returncode}"
     return said[-_LAST_WORDS_CHARS:]
-
-
-def _check_executable(executable: Path) -> None:
-    try:
-        with executable.open("rb") as file:
-            header = file.read(20)
-    except OSError as error:
-        raise ExecutableRefusedError(f"cannot read {executable}: {error}") from error
-    if len(header) < 20 or not header.startswith(_ELF):
-        raise ExecutableRefusedError(f"{executable} is not an executable of Linux")
-    machine = int.from_bytes(header[18:20], "little")
-    wanted = _ELF_MACHINES.get(platform.machine())
-    if wanted is not None and machine != wanted:
-        raise ExecutableRefusedError(
-            f"{executable} is for ELF machine {machine}, {platform.machine()} is {wanted}"
-        )

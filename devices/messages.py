@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import cast, get_args
+from pathlib import Path
+from typing import Any, cast, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from devices.device import (
     Conditions,
@@ -35,6 +37,7 @@ class RunnerDescription:
         page_bytes: Size of a memory page.
         pid: Its process on the board.
         boot_id: Changes when the board starts anew; "" where the board does not tell.
+        generation: The session's number in the board's lease, or None without a lease.
     """
 
     protocol: int
@@ -44,6 +47,7 @@ class RunnerDescription:
     page_bytes: int
     pid: int
     boot_id: str
+    generation: int | None = None
 
 
 def _tensor_message(tensor: Tensor) -> Message:
@@ -56,15 +60,15 @@ def _tensor_message(tensor: Tensor) -> Message:
     }
 
 
-def workload_message(workload: Workload) -> Message:
-    """A workload as the runner reads it."""
+def workload_message(workload: Workload, place: Callable[[Path], str] = str) -> Message:
+    """A workload as the runner reads it; `place` says where a file lies on the board."""
     file = workload.weights_file
     return {
         "tensors": [_tensor_message(tensor) for tensor in workload.tensors],
         "calls": [{"kernel": c.kernel, "tensors": c.tensors} for c in workload.calls],
         "arena_bytes": workload.arena_bytes,
         "weight_bytes": workload.weight_bytes,
-        "weights_file": None if file is None else str(file),
+        "weights_file": None if file is None else place(file),
     }
 
 
@@ -114,6 +118,13 @@ def _int_or_none(message: Message, key: str) -> int | None:
     return None if value is None else int(value)
 
 
+def _text_or_none(message: Message, key: str) -> str | None:
+    value = message.get(key)
+    if value is not None and not isinstance(value, str):
+        raise ProtocolError(f"{key} must be a text or null, got {value!r}")
+    return value
+
+
 def _conditions(message: object) -> Conditions:
     if not isinstance(message, dict):
         raise ProtocolError(f"not conditions: {message!r}")
@@ -123,6 +134,9 @@ def _conditions(message: object) -> Conditions:
         steal_ticks=_int_or_none(message, "steal_ticks"),
         clock_mhz=_float_or_none(message, "clock_mhz"),
         temperature_c=_float_or_none(message, "temperature_c"),
+        throttle_events=_int_or_none(message, "throttle_events"),
+        throttle_flags=_int_or_none(message, "throttle_flags"),
+        governor=_text_or_none(message, "governor"),
     )
 
 
@@ -151,6 +165,26 @@ def read_timing(frame: Frame, n_calls: int, with_timestamps: bool) -> Timing:
     )
 
 
+def read_outputs(
+    frame: Frame, workload: Workload, outputs: Sequence[int]
+) -> dict[int, NDArray[Any]]:
+    """Tensors by index from the runner's answer, which is no failure.
+
+    Raises:
+        ProtocolError: the blob is longer or shorter than they are.
+    """
+    wanted = sum(workload.tensors[index].n_bytes for index in outputs)
+    if len(frame.blob) != wanted:
+        raise ProtocolError(f"the outputs have {wanted} bytes, got {len(frame.blob)}")
+    arrays, start = {}, 0
+    for index in outputs:
+        tensor = workload.tensors[index]
+        part = frame.blob[start : start + tensor.n_bytes]
+        arrays[index] = np.frombuffer(part, tensor.dtype).reshape(tensor.shape).copy()
+        start += tensor.n_bytes
+    return arrays
+
+
 def read_description(message: Message) -> RunnerDescription:
     """A runner's description from its answer.
 
@@ -168,4 +202,5 @@ def read_description(message: Message) -> RunnerDescription:
         page_bytes=_int(message, "page_bytes"),
         pid=_int(message, "pid"),
         boot_id=str(message.get("boot_id")),
+        generation=_int_or_none(message, "generation"),
     )

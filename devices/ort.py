@@ -94,7 +94,7 @@ class OrtDevice:
         command = [sys.executable, "-P", "-m", "devices.ort_runner", str(executable)]
         if self.root != Path("/"):
             command += ["--root", str(self.root)]
-        return start_runner(command, self.cores, os.environ | _ONE_THREAD)
+        return start_runner(command, self.cores, os.environ | _ONE_THREAD, name=self.name)
 
 
 def installed_version() -> str:

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from devices.errors import ProtocolError, RunnerLostError
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 MAX_JSON_BYTES: Final = 16 << 20
 MAX_BLOB_BYTES: Final = 1 << 30
 
@@ -73,20 +73,56 @@ def encode_frame(frame: Frame) -> bytes:
     return b"".join((_HEADER.pack(len(text), len(frame.blob)), text, frame.blob))
 
 
-def read_frame(stream: Stream, timeout_s: float, clock: Clock = time.monotonic) -> Frame:
+def read_frame(
+    stream: Stream,
+    timeout_s: float,
+    clock: Clock = time.monotonic,
+    silence_s: float | None = None,
+) -> Frame:
     """Read the next frame, whole within timeout_s seconds.
 
+    Args:
+        stream: To the runner.
+        timeout_s: For all of the frame.
+        clock: Tells the time in seconds.
+        silence_s: The longest wait for any byte; None where the runner sends no heartbeats.
+
     Raises:
-        RunnerLostError: the stream ended or broke, or the time is over.
+        RunnerLostError: the stream ended or broke, was silent, or the time is over.
         ProtocolError: the bytes are no frame.
     """
-    deadline_s = clock() + timeout_s
-    header = _read_exactly(stream, _HEADER.size, deadline_s, clock)
+    read = _Reader(stream, clock, clock() + timeout_s, silence_s).read_exactly
+    json_bytes, blob_bytes = _read_header(read(_HEADER.size))
+    text = read(json_bytes)
+    return _decode(text, read(blob_bytes))
+
+
+def take_frame(data: bytearray) -> Frame | None:
+    """Take the first frame from what has come so far; None when it is not whole yet.
+
+    Raises:
+        ProtocolError: the bytes are no frame.
+    """
+    if len(data) < _HEADER.size:
+        return None
+    json_bytes, blob_bytes = _read_header(data[: _HEADER.size])
+    blob_start = _HEADER.size + json_bytes
+    end = blob_start + blob_bytes
+    if len(data) < end:
+        return None
+    frame = _decode(bytes(data[_HEADER.size : blob_start]), bytes(data[blob_start:end]))
+    del data[:end]
+    return frame
+
+
+def _read_header(header: bytes | bytearray) -> tuple[int, int]:
     json_bytes, blob_bytes = _HEADER.unpack(header)
     if not 0 < json_bytes <= MAX_JSON_BYTES or blob_bytes > MAX_BLOB_BYTES:
         raise ProtocolError(f"not a frame: {json_bytes} bytes of JSON, {blob_bytes} of blob")
-    text = _read_exactly(stream, json_bytes, deadline_s, clock)
-    blob = _read_exactly(stream, blob_bytes, deadline_s, clock)
+    return json_bytes, blob_bytes
+
+
+def _decode(text: bytes, blob: bytes) -> Frame:
     try:
         message = json.loads(text)
     except ValueError as error:
@@ -96,21 +132,39 @@ def read_frame(stream: Stream, timeout_s: float, clock: Clock = time.monotonic) 
     return Frame(message, blob)
 
 
-def _read_exactly(stream: Stream, n_bytes: int, deadline_s: float, clock: Clock) -> bytes:
-    parts: list[bytes] = []
-    n_missing = n_bytes
-    while n_missing:
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads until a deadline, and no longer than silence_s without a byte."""
+
+    stream: Stream
+    clock: Clock
+    deadline_s: float
+    silence_s: float | None
+
+    def read_exactly(self, n_bytes: int) -> bytes:
+        parts: list[bytes] = []
+        n_missing = n_bytes
+        while n_missing:
+            part = self._read_some(min(n_missing, _READ_BYTES))
+            if not part:
+                raise RunnerLostError("the runner closed the stream")
+            parts.append(part)
+            n_missing -= len(part)
+        return b"".join(parts)
+
+    def _read_some(self, n_bytes: int) -> bytes:
+        left_s = max(self.deadline_s - self.clock(), 0.0)
+        is_bounded = self.silence_s is not None and self.silence_s < left_s
+        wait_s = self.silence_s if self.silence_s is not None and is_bounded else left_s
         try:
-            part = stream.read_some(min(n_missing, _READ_BYTES), max(deadline_s - clock(), 0.0))
+            return self.stream.read_some(n_bytes, wait_s)
         except TimeoutError as error:
-            raise RunnerLostError("the runner did not answer in time") from error
+            silent = f"heard nothing of the runner for {wait_s:g} s"
+            raise RunnerLostError(
+                silent if is_bounded else "the runner did not answer in time"
+            ) from error
         except OSError as error:
             raise RunnerLostError(f"the link to the runner broke: {error}") from error
-        if not part:
-            raise RunnerLostError("the runner closed the stream")
-        parts.append(part)
-        n_missing -= len(part)
-    return b"".join(parts)
 
 
 @dataclass(slots=True)

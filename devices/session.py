@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -13,17 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices.device import Failure, Timing, TimingPlan, Workload
-from devices.errors import ProtocolError, RunnerLostError
+from devices.errors import ProtocolError, RunnerLostError, StaleLeaseError
+from devices.lease import refusal
 from devices.messages import (
     Message,
     RunnerDescription,
     plan_message,
     read_description,
     read_failure,
+    read_outputs,
     read_timing,
     workload_message,
 )
 from devices.protocol import PROTOCOL_VERSION, Frame, Stream, encode_frame, read_frame
+from devices.writer import FrameWriter
 
 #: What the link and the runner may take beyond the time-out that the runner itself keeps.
 GRACE_S: Final = 20.0
@@ -55,6 +60,10 @@ class RunnerSession:
         stream: Stream,
         cores: tuple[int, ...] = (),
         end: Callable[[], str] = lambda: "",
+        *,
+        place: Callable[[Path], str] = str,
+        silence_s: float | None = None,
+        name: str = "",
     ) -> None:
         """Take over the stream and ask the runner who it is.
 
@@ -64,17 +73,32 @@ class RunnerSession:
                 with none there is one thread, pinned nowhere.
             end: Ends the runner's process if it still lives and returns its last words; called
                 once, after the stream is closed.
+            place: Says where a file of this machine lies on the board, having put it there.
+            silence_s: Heartbeats go both ways, and a runner that sends no byte for so long while
+                it is waited for is lost. The runner has to be told the same. None sends none.
+            name: The device's, for messages.
 
         Raises:
             RunnerLostError: the runner does not answer or speaks another protocol.
+            LeaseHeldError: somebody else measures on the board.
+            LeaseFailedError, DeviceFullError: the board's lease cannot be taken.
         """
         self._stream = stream
         self._cores = cores
         self._end = end
+        self._place = place
+        self._name = name
+        self._writer = FrameWriter(stream, silence_s)
+        self._silence_s: float | None = None  # not before it has started and taken its lease
         self._next_id = 0
         self._pending: deque[_Pending] = deque()
         self._lost: str | None = None
-        self.description: RunnerDescription = self._describe()
+        try:
+            self.description: RunnerDescription = self._describe()
+        except BaseException:  # an interrupt, too, must not leave a runner behind
+            self._finish("the runner was not described")
+            raise
+        self._silence_s = silence_s
 
     def time(self, workload: Workload, plan: TimingPlan) -> Timing | Failure:
         """See `devices.device.Runner`."""
@@ -128,7 +152,7 @@ class RunnerSession:
                 )
         message = {
             "op": "run",
-            "workload": workload_message(workload),
+            "workload": workload_message(workload, self._place),
             "inputs": list(inputs),
             "outputs": outputs,
             "timeout_ms": timeout_ms,
@@ -139,7 +163,7 @@ class RunnerSession:
         )
         frame = self._ask(message, timeout_ms / 1000, blob)
         try:
-            return read_failure(frame.message) or _outputs(frame, workload, outputs)
+            return read_failure(frame.message) or read_outputs(frame, workload, outputs)
         except ProtocolError as error:
             raise self._give_up(error) from error
 
@@ -165,10 +189,12 @@ class RunnerSession:
 
     def _describe(self) -> RunnerDescription:
         frame = self._ask({"op": "describe"}, 0.0)
+        if frame.message.get("failure") is not None:
+            raise refusal(frame.message, self._name)
         version = frame.message.get("protocol")
         if version != PROTOCOL_VERSION:
-            self._finish(f"the runner speaks protocol {version}, this host {PROTOCOL_VERSION}")
-            raise ProtocolError(self._lost)
+            said = f"the runner speaks protocol {version}, this host {PROTOCOL_VERSION}"
+            raise self._give_up(ProtocolError(said))
         return read_description(frame.message)
 
     def _read_timing(self, frame: Frame, workload: Workload, plan: TimingPlan) -> Timing | Failure:
@@ -187,7 +213,7 @@ class RunnerSession:
         return self._encode(
             {
                 "op": "time",
-                "workload": workload_message(workload),
+                "workload": workload_message(workload, self._place),
                 "plan": plan_message(plan),
                 "timeout_ms": plan.timeout_ms,
             }
@@ -211,7 +237,7 @@ class RunnerSession:
         # Noted before it is sent: an interrupt on the way must not look like an idle runner.
         self._pending.append(pending)
         try:
-            self._stream.write_all(request, GRACE_S + sum(p.timeout_s for p in self._pending))
+            self._writer.write(request, GRACE_S + sum(p.timeout_s for p in self._pending))
         except OSError as error:  # TimeoutError is one
             raise self._give_up(RunnerLostError(f"cannot send to the runner: {error}")) from error
         return pending.id
@@ -229,35 +255,46 @@ class RunnerSession:
             raise RunnerLostError(self._lost or "no request waits for an answer")
         pending = self._pending[0]
         try:
-            frame = read_frame(self._stream, pending.timeout_s + GRACE_S)
+            frame = self._read_answer(pending.timeout_s + GRACE_S)
             if frame.message.get("id") != pending.id:
                 raise ProtocolError(
                     f"expected the answer to {pending.id}, got {frame.message.get('id')!r}"
                 )
+            self._check_generation(frame.message)
         except RunnerLostError as error:
             raise self._give_up(error) from error
         self._pending.popleft()
         return pending.id, frame
+
+    def _check_generation(self, answer: Message) -> None:
+        """See that the board still was ours when it answered."""
+        is_described = self._next_id > 1  # the first answer is the description
+        if is_described and answer.get("generation") != self.description.generation:
+            raise StaleLeaseError(
+                f"an answer of session {answer.get('generation')} came to session "
+                f"{self.description.generation}: the board has been given to another"
+            )
+
+    def _read_answer(self, timeout_s: float) -> Frame:
+        """The next frame that is no beat."""
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            left_s = max(deadline_s - time.monotonic(), 0.0)
+            frame = read_frame(self._stream, left_s, silence_s=self._silence_s)
+            if frame.message.get("op") != "beat":
+                break
+        return frame
 
     def _give_up(self, error: RunnerLostError) -> RunnerLostError:
         self._finish(str(error))
         return type(error)(self._lost)
 
     def _finish(self, why: str) -> None:
+        if self._lost is not None:
+            return
+        why = f"{self._name}: {why}" if self._name else why
+        self._writer.stop()
         self._stream.close()
         last_words = self._end()
         self._lost = f"{why}: {last_words}" if last_words else why
         self._pending.clear()
-
-
-def _outputs(frame: Frame, workload: Workload, outputs: tuple[int, ...]) -> dict[int, NDArray[Any]]:
-    wanted = sum(workload.tensors[index].n_bytes for index in outputs)
-    if len(frame.blob) != wanted:
-        raise ProtocolError(f"the outputs have {wanted} bytes, got {len(frame.blob)}")
-    arrays, start = {}, 0
-    for index in outputs:
-        tensor = workload.tensors[index]
-        part = frame.blob[start : start + tensor.n_bytes]
-        arrays[index] = np.frombuffer(part, tensor.dtype).reshape(tensor.shape).copy()
-        start += tensor.n_bytes
-    return arrays

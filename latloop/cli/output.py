@@ -51,7 +51,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 def progress_bars() -> Iterator[StageProgress]:
     """Bars with the time left on stderr, one for each stage; lines where it is no terminal."""
     if not sys.stderr.isatty():
-        yield _progress_lines()
+        yield progress_lines()
         return
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import (  # noqa: PLC0415
@@ -92,7 +92,7 @@ def _update(bars: Progress) -> StageProgress:
     return report
 
 
-def _progress_lines() -> StageProgress:
+def progress_lines() -> StageProgress:
     """A line at each tenth of a stage, for logs."""
     last: dict[str, int] = {}
 

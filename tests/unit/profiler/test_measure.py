@@ -510,7 +510,7 @@ def test_a_board_that_is_never_quiet_is_not_measured_three_times_over(
         "clock_changed": {"after": replace(QUIET, clock_mhz=1000.0)},
     }
     runner = ScriptedRunner(
-        lambda name, n: timing(100, **({} if name == "canary" else doubt[flag]))
+        lambda name, _: timing(100, **({} if name == "canary" else doubt[flag]))
     )
     measure_with(runner)
     assert len(runner.items_visited) == 60 + REPEATED_SHARE * 60

@@ -63,6 +63,8 @@ def profile(
         "n_space_operators": summary.n_space_operators,
         "n_networks": summary.n_networks,
         "n_failures": summary.n_failures,
+        "utilization": summary.utilization,
+        "cooling_s": summary.cooling_s,
     }
     if as_json:
         output.print_json(document)
@@ -71,6 +73,11 @@ def profile(
 
 
 def _say(document: Mapping[str, Any]) -> None:
+    if document["utilization"] is not None:
+        cooling_s = document["cooling_s"]
+        cooling = f", {cooling_s:.0f} s of cooling down aside" if cooling_s else ""
+        share = document["utilization"]
+        output.say(f"{document['device']}: kernels ran for {share:.0%} of the time{cooling}")
     output.say(
         "{device}: {n_operators} of {n_space_operators} operators and {n_networks} networks of "
         "{space} are measured, {n_failures} visits failed. Next: latloop fit {device}".format(

@@ -67,6 +67,7 @@ class _Worker:
                     progress(f"{self.device}: {found[1]}", int(found[2]), int(found[3]))
                 else:
                     self.words.append(line)
+                    progress(f"{self.device}: {line.strip()}", 0, 0)
 
     def _read_document(self) -> None:
         assert self.process.stdout is not None

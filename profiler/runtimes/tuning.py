@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 
 from devices.device import Failure
-from profiler.bench import TUNING_PURPOSES, Bench, StageProgress
+from profiler.bench import TUNING_PURPOSES, Bench, StageProgress, staged
 from profiler.build import BuildFailure, Kernel, build_kernels
 from profiler.measure import OPERATOR_PLAN, Item
 from profiler.operator import Operator
@@ -224,10 +224,6 @@ class Tuning:
                 n_visited += len(built)
 
     def _visit(self, kernels: Sequence[Kernel], n_before: int, n_requests: int) -> None:
-        def progress(done: int, _: int) -> None:
-            n_done = n_before * N_TUNING_ROUNDS + done
-            self.progress("time kernels", n_done, n_requests * N_TUNING_ROUNDS)
-
         visit(
             self.bench,
             lambda: self.link(kernels),
@@ -235,7 +231,12 @@ class Tuning:
             self.purpose,
             N_TUNING_ROUNDS,
             self.rng,
-            progress,
+            staged(
+                self.progress,
+                "time kernels",
+                n_before * N_TUNING_ROUNDS,
+                n_requests * N_TUNING_ROUNDS,
+            ),
         )
 
     def _build_ahead(

@@ -71,6 +71,8 @@ class Desk:
     n_builds: int = 0
     host_cores: tuple[int, ...] = ()
 
+    name = "desk"
+
     def start(self, _: Path) -> ScriptedRunner:
         """As a device does."""
         return self.runner

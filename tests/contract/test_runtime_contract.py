@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from devices.device import Timing, TimingPlan
+from devices.inventory import DeviceEntry, RuntimeName
 from devices.open import open_device
 from profiler.artifacts import ArtifactStore
 from profiler.bench import Bench

@@ -7,6 +7,7 @@ network namespace of its own. It dies, and its mounts with it, when the tests' p
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -76,6 +77,7 @@ class Board:
         server: What listens there.
         key: The private key that the account takes.
         busybox: Its userland, perhaps of another processor.
+        disk_bytes: Size of a disk at `/data` that outlives restarts; None for none.
     """
 
     root: Path
@@ -83,6 +85,7 @@ class Board:
     server: Server
     key: Path
     busybox: Path
+    disk_bytes: int | None = None
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     @property
@@ -120,6 +123,10 @@ class Board:
         self._make_userland()
         self._make_account()
         self._make_server()
+        if self.disk_bytes is not None:
+            (self.root / "data").mkdir()
+            options = f"size={self.disk_bytes},mode=1777"
+            command("mount", "-t", "tmpfs", "-o", options, "tmpfs", self.root / "data")
         near, far = f"{self.ip[: self.ip.rfind('.')]}.{int(self.ip.split('.')[3]) - 1}", self.ip
         peer = f"ll{self.number}b"
         command("ip", "netns", "add", self._namespace)
@@ -149,8 +156,12 @@ class Board:
     def stop(self) -> None:
         """Switch it off, as if somebody had pulled the plug."""
         if self._process is not None:
+            first = os.pidfd_open(self._init()) if self._process.poll() is None else None
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
+            if first is not None:
+                select.select([first], [], [])  # it is gone when all others of its namespace are
+                os.close(first)
             self._process = None
 
     def remove(self) -> None:
@@ -158,6 +169,8 @@ class Board:
         self.stop()
         subprocess.run(["ip", "netns", "del", self._namespace], check=False)
         subprocess.run(["ip", "link", "del", self._link], stderr=subprocess.DEVNULL, check=False)
+        if self.disk_bytes is not None:
+            subprocess.run(["umount", "--lazy", self.root / "data"], check=False)
         shutil.rmtree(self.root)
 
     def cut(self) -> None:
@@ -180,16 +193,20 @@ class Board:
 
     def processes(self) -> list[str]:
         """Command lines of what runs there, servers aside."""
+        return list(self.commands().values())
+
+    def commands(self) -> dict[int, str]:
+        """The same by process, as the machine under the board numbers them."""
         space = Path(f"/proc/{self._init()}/ns/pid").stat().st_ino
-        found = []
+        found = {}
         for path in Path("/proc").glob("[0-9]*"):
             try:
                 if (path / "ns/pid").stat().st_ino == space:
                     words = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-                    found.append(words)
+                    found[int(path.name)] = words
             except OSError:
                 continue
-        return [words for words in found if words and not _is_server(words)]
+        return {pid: words for pid, words in found.items() if words and not _is_server(words)}
 
     def wait_until_idle(self, timeout_s: float = 60.0) -> list[str]:
         """What still runs there in the end: nothing, if all is well."""

@@ -57,13 +57,14 @@ class Rig:
         board: It is on.
         settings: Of the host.
         killed_at_s: Monotonic seconds at which hosts were killed.
-        told: What hosts said on stderr when they ended by themselves.
+        n_stops: How often a host found no board when it began a sweep, said so, and was started
+            again, as a person would.
     """
 
     board: Board
     settings: Settings
     killed_at_s: list[float] = field(default_factory=list)
-    told: list[str] = field(default_factory=list)
+    n_stops: int = 0
     _host: subprocess.Popen[bytes] | None = None
 
     @property
@@ -95,6 +96,24 @@ class Rig:
         wait_for(self.has_ended, f"the host of {self.name} to end; {self.said()}", timeout_s)
         return int(self._host.returncode)
 
+    def restart_if_stopped(self) -> None:
+        """Start a host again that found no board where a sweep begins, if it says which."""
+        if not self.has_ended():
+            return
+        assert self._host is not None
+        code, said = self._host.returncode, self.said().splitlines()[-1:]
+        is_told = (
+            code == DEVICE_TROUBLE
+            and said
+            and said[0].startswith(
+                (f"DeviceUnreachableError: {self.name}:", f"RunnerLostError: {self.name}:")
+            )
+        )
+        insist(is_told, f"the host of {self.name} ended with {code}: {self.said()}")
+        self.n_stops += 1
+        time.sleep(0.5)
+        self.start_host()
+
     def has_ended(self) -> bool:
         """Whether no host is running."""
         return self._host is None or self._host.poll() is not None
@@ -122,10 +141,8 @@ class Rig:
         before = self.n_answers()
 
         def is_so() -> bool:
-            if self.n_answers() >= before + n:
-                return True
-            insist(not self.has_ended(), f"the host of {self.name} ended: {self.said()}")
-            return False
+            self.restart_if_stopped()
+            return self.n_answers() >= before + n
 
         wait_for(is_so, f"{n} answers of {self.name}; {self.said()}")
 
@@ -143,6 +160,7 @@ class Rig:
         found: list[int] = []
 
         def is_so() -> bool:
+            self.restart_if_stopped()
             found[:] = self.runners()
             return len(found) == 1
 
@@ -165,8 +183,8 @@ class Rig:
 
     def finish(self) -> None:
         """Let the host end after its last sweep, and see that nothing is left on the board."""
-        code = self.wait_for_host()
-        insist(code == 0, f"the host of {self.name} ended with {code}: {self.said()}")
+        while self.wait_for_host():
+            self.restart_if_stopped()
         self.check_clean()
 
     def check_clean(self) -> None:

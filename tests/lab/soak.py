@@ -86,6 +86,7 @@ class Soak:
         self._n_begun = len(self.struck)
         self.n_visits = 0
         self.n_lost_with_hosts = 0
+        self.n_stops = 0
 
     def _lines(self) -> list[str]:
         path = self.folder / "faults.jsonl"
@@ -119,6 +120,7 @@ class Soak:
         with self._lock:
             self.n_visits += n_kept
             self.n_lost_with_hosts += n_answered - n_kept
+            self.n_stops += rig.n_stops
 
     def strike(self, board: Board, name: str, run: Path, executable: Path, known: Path) -> None:
         """Faults on one board, one after the other, until there are enough."""
@@ -243,6 +245,7 @@ def summary(soak: Soak, n_boards: int, minutes: float, n_before: int) -> dict[st
         "recovery_s_max": round(times_s[-1], 2) if times_s else None,
         "visits_compared_in_this_run": soak.n_visits,
         "answers_lost_with_killed_hosts": soak.n_lost_with_hosts,
+        "hosts_that_stopped_and_named_the_board": soak.n_stops,
         "broken": [asdict(s) for s in soak.struck if s.error],
         "versions": {"ssh": ssh, "paramiko": version("paramiko"), "python": sys.version.split()[0]},
     }

@@ -2,8 +2,8 @@
 
 It goes through the same device, recovery, pipeline and store as `latloop profile`, over short
 visits. Beside the store it keeps a journal of every answer that it was given, as a
-witness: a line each, written before anybody else sees the answer. It ends after its last sweep, or after the one in which
-a file named `stop` was laid beside the journal.
+witness: a line each, written before anybody else sees the answer. It ends after its last sweep, or
+after the one in which a file named `stop` was laid beside the journal.
 """
 
 from __future__ import annotations

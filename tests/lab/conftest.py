@@ -20,6 +20,7 @@ from profiler.target import Target
 from tests.unit.devices.kernels import compile_kernels
 
 from .board import HOME, Board, Server, fingerprint_of, make_key
+from .naps import build_naps
 
 #: Kernels that the lab's tests call.
 KERNELS = ("add", "twice", "hang", "crash", "nap")
@@ -40,13 +41,17 @@ class Lab:
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(os.getpid() * 16))
 
     def board(
-        self, server: Server, busybox: Path | None = None, disk_bytes: int | None = None
+        self,
+        server: Server,
+        busybox: Path | None = None,
+        disk_bytes: int | None = None,
+        n_links: int = 1,
     ) -> Board:
         """A new board, not yet made."""
-        number = next(self._numbers) % 16384
+        number, *_ = (next(self._numbers) % 16384 for _ in range(n_links))
         userland = busybox or Path(shutil.which("busybox") or "busybox")
         root = self.folder / f"board-{number}"
-        return Board(root, number, server, self.key, userland, disk_bytes)
+        return Board(root, number, server, self.key, userland, disk_bytes, n_links)
 
 
 @pytest.fixture(scope="session")
@@ -145,3 +150,9 @@ def build(target: Target, build_cache: Path, folder: Path) -> Path:
     """The lab's kernels with the runner."""
     objects = compile_kernels(folder, target, build_cache, KERNELS)
     return link_executable(objects, target, build_cache)
+
+
+@pytest.fixture(scope="session")
+def naps(build_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = Target("x86_64-linux-gnu", "generic")
+    return build_naps(target, build_cache, tmp_path_factory.mktemp("naps"))

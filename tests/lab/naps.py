@@ -72,6 +72,6 @@ def item(kernel: str, subject: str) -> Item:
     return Item("operator", subject, kernel, "", (), workload, PLAN)
 
 
-def items(sweep: int) -> list[Item]:
-    """What one sweep of many visits; other sweeps visit other subjects."""
-    return [item(kernel, f"sweep {sweep} {kernel}") for kernel in NAPS_US]
+def items(host: str, sweep: int) -> list[Item]:
+    """What one sweep of many visits; other sweeps and hosts visit other subjects."""
+    return [item(kernel, f"{host} {sweep} {kernel}") for kernel in NAPS_US]

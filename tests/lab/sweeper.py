@@ -52,7 +52,7 @@ class Settings:
         store: Where results go.
         holder: Its name in leases.
         n_sweeps, n_rounds: How much is to be visited.
-        silence_s, lease_s: See `SshDevice` and `Patience`.
+        silence_s, lease_s, longest_pause_s: See `SshDevice` and `Patience`.
         seed: Of the order of visits.
     """
 
@@ -71,6 +71,7 @@ class Settings:
     n_rounds: int
     silence_s: float = 2.0
     lease_s: float = 600.0
+    longest_pause_s: float = 15.0
     seed: int = 0
 
     @property
@@ -179,9 +180,9 @@ def sweep_board(settings: Settings, device: WitnessedDevice, store: Store) -> No
     target = Target(settings.triple, "generic")
     artifacts = ArtifactStore(folder / "artifacts")
     bench = Bench(device, device_id, target, store, artifacts, folder)  # type: ignore[arg-type]
-    patience = Patience(lease_s=settings.lease_s)
-    done = {key.subject for key in store.rounds_done(device_id, "tune")}
-    first = max([int(subject.split()[1]) for subject in done], default=0)
+    patience = Patience(lease_s=settings.lease_s, longest_pause_s=settings.longest_pause_s)
+    done = [key.subject.split() for key in store.rounds_done(device_id, "tune")]
+    first = max([int(number) for host, number, _ in done if host == settings.holder], default=0)
     for number in range(first, settings.n_sweeps):
         if settings.stop_file.exists():
             return
@@ -189,7 +190,7 @@ def sweep_board(settings: Settings, device: WitnessedDevice, store: Store) -> No
         def work(held: Held, number: int = number) -> None:
             rng = np.random.default_rng((settings.seed, number))
             sweep = held.sweep(item("canary", "canary"), "tune", settings.n_rounds, rng)
-            measure(items(number), sweep)
+            measure(items(settings.holder, number), sweep)
 
         hold_session(bench, Path(settings.executable), work, _say, patience)
 

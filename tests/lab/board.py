@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -203,16 +204,22 @@ class Board:
 
     def commands(self) -> dict[int, str]:
         """The same by process, as the machine under the board numbers them."""
-        space = Path(f"/proc/{self._init()}/ns/pid").stat().st_ino
         found = {}
+        for pid in self.all_processes():
+            with suppress(OSError):
+                found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes()
+        words = {pid: line.replace(b"\0", b" ").decode().strip() for pid, line in found.items()}
+        return {pid: line for pid, line in words.items() if line and not _is_server(line)}
+
+    def all_processes(self) -> list[int]:
+        """Whatever runs there, servers among them."""
+        space = Path(f"/proc/{self._init()}/ns/pid").stat().st_ino
+        found = []
         for path in Path("/proc").glob("[0-9]*"):
-            try:
+            with suppress(OSError):
                 if (path / "ns/pid").stat().st_ino == space:
-                    words = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-                    found[int(path.name)] = words
-            except OSError:
-                continue
-        return {pid: words for pid, words in found.items() if words and not _is_server(words)}
+                    found.append(int(path.name))
+        return found
 
     def wait_until_idle(self, timeout_s: float = 60.0) -> list[str]:
         """What still runs there in the end: nothing, if all is well."""

@@ -17,9 +17,10 @@ from devices.ssh.device import SshDevice
 from devices.ssh.host_keys import trust_host_key
 from profiler.link import link_executable
 from profiler.target import Target
+from tests.pipeline.command_line import Done, latloop, make_home
 from tests.unit.devices.kernels import compile_kernels
 
-from .board import HOME, Board, Server, fingerprint_of, make_key
+from .board import HOME, USER, Board, Server, fingerprint_of, make_key
 from .naps import build_naps
 
 #: Kernels that the lab's tests call.
@@ -156,3 +157,29 @@ def build(target: Target, build_cache: Path, folder: Path) -> Path:
 def naps(build_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = Target("x86_64-linux-gnu", "generic")
     return build_naps(target, build_cache, tmp_path_factory.mktemp("naps"))
+
+
+@pytest.fixture
+def home(tmp_path: Path, build_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty LATLOOP_HOME, of a person with an empty ~/.ssh."""
+    monkeypatch.setenv("HOME", str(tmp_path / "person"))
+    (tmp_path / "person").mkdir()
+    return make_home(tmp_path / "home", build_cache)
+
+
+def enroll(home: Path, board: Board, *more: str | Path, name: str = "desk") -> Done:
+    return latloop(
+        home,
+        "device",
+        "enroll",
+        name,
+        f"{USER}@{board.ip}",
+        "--key-file",
+        board.key,
+        "--json",
+        *more,
+    )
+
+
+def agreed(board: Board) -> tuple[str, str]:
+    return ("--fingerprint", fingerprint_of(board.host_key))

@@ -10,36 +10,10 @@ from typing import Any
 import pytest
 
 from devices.inventory import read_inventory
-from tests.pipeline.command_line import Done, latloop, make_home
+from tests.pipeline.command_line import latloop
 
 from .board import USER, Board, fingerprint_of, make_key
-from .conftest import MakeDevice
-
-
-@pytest.fixture
-def home(tmp_path: Path, build_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty LATLOOP_HOME, of a person with an empty ~/.ssh."""
-    monkeypatch.setenv("HOME", str(tmp_path / "person"))
-    (tmp_path / "person").mkdir()
-    return make_home(tmp_path / "home", build_cache)
-
-
-def enroll(home: Path, board: Board, *more: str | Path, name: str = "desk") -> Done:
-    return latloop(
-        home,
-        "device",
-        "enroll",
-        name,
-        f"{USER}@{board.ip}",
-        "--key-file",
-        board.key,
-        "--json",
-        *more,
-    )
-
-
-def agreed(board: Board) -> tuple[str, str]:
-    return ("--fingerprint", fingerprint_of(board.host_key))
+from .conftest import MakeDevice, agreed, enroll
 
 
 def nothing_is_written(home: Path) -> bool:

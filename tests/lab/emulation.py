@@ -62,8 +62,9 @@ def emulated(processor: Processor) -> Iterator[None]:
     escaped = ["".join(f"\\x{byte:02x}" for byte in part) for part in (magic, mask)]
     qemu = shutil.which(processor.qemu)
     assert qemu, f"{processor.qemu} is missing; run tests/lab/install.sh"
-    # F: the emulator is opened now, so that it need not lie in the board's root folder.
-    rule = f":{name}:M::{escaped[0]}:{escaped[1]}:{qemu}:F"
+    # F: the emulator is opened now, so that it need not lie in the board's root folder. P: programs
+    # get their own first argument, by which busybox knows what it is asked to be.
+    rule = f":{name}:M::{escaped[0]}:{escaped[1]}:{qemu}:FP"
     (_BINFMT / "register").write_text(rule, encoding="ascii")
     try:
         yield

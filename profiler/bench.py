@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -62,4 +62,4 @@ class Bench:
     store: Store
     artifacts: ArtifactStore
     link_folder: Path
-    compilers: Compilers = field(default_factory=Compilers)
+    compilers: Compilers

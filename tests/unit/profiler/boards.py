@@ -19,6 +19,7 @@ from devices.local import LocalDevice
 from devices.session import RunnerSession
 from profiler.artifacts import ArtifactStore
 from profiler.bench import Bench
+from profiler.compilers import Compilers
 from profiler.measure import Item
 from profiler.store import Store
 from profiler.target import Target
@@ -108,6 +109,10 @@ class WatchedDevice:
     def fingerprint(self) -> Fingerprint:
         return self.local.fingerprint()
 
+    @property
+    def host_cores(self) -> tuple[int, ...]:
+        return self.local.host_cores
+
     def start(self, executable: Path) -> RunnerSession:
         self.before_start(len(self.started))
         session = self.local.start(executable)
@@ -130,7 +135,9 @@ class WatchedDevice:
 def open_bench(device: WatchedDevice, store: Store, folder: Path, target: Target) -> Bench:
     """A bench for a device, registered in the store."""
     device_id = store.register_device(device.fingerprint())
-    return Bench(device, device_id, target, store, ArtifactStore(folder / "artifacts"), folder)
+    return Bench(
+        device, device_id, target, store, ArtifactStore(folder / "artifacts"), folder, Compilers()
+    )
 
 
 class Clock:

@@ -63,7 +63,8 @@ def emulated(processor: Processor) -> Iterator[None]:
     qemu = shutil.which(processor.qemu)
     assert qemu, f"{processor.qemu} is missing; run tests/lab/install.sh"
     # F: the emulator is opened now, so that it need not lie in the board's root folder.
-    rule = f":{name}:M::{escaped[0]}:{escaped[1]}:{qemu}:F"
+    # P: programs keep their first argument, by which busybox knows what it is to be.
+    rule = f":{name}:M::{escaped[0]}:{escaped[1]}:{qemu}:PF"
     (_BINFMT / "register").write_text(rule, encoding="ascii")
     try:
         yield

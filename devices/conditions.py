@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 from devices.device import Conditions
 from devices.system_files import find_paths, read_int, read_text
+from devices.throttling import read_throttle_events, read_throttle_flags
 
 _STEAL: Final = re.compile(r"^cpu +(?:\d+ +){7}(\d+)", re.MULTILINE)
 _RUNNING: Final = re.compile(r"^procs_running +(\d+)", re.MULTILINE)
@@ -24,8 +25,8 @@ def read_conditions(root: Path, core: int | None) -> Conditions:
         core: The core that measures; None takes the first.
     """
     stat = read_text(root, "proc/stat")
-    frequency = f"sys/devices/system/cpu/cpu{core or 0}/cpufreq/scaling_cur_freq"
-    clock_khz = read_int(root, frequency)
+    folder = f"sys/devices/system/cpu/cpu{core or 0}/cpufreq"
+    clock_khz = read_int(root, f"{folder}/scaling_cur_freq")
     zones = find_paths(root, "sys/class/thermal/thermal_zone*/temp")
     heats = [read_int(zone.parent, zone.name) for zone in zones]
     known = [heat / 1000 for heat in heats if heat is not None]
@@ -35,6 +36,9 @@ def read_conditions(root: Path, core: int | None) -> Conditions:
         steal_ticks=_find(_STEAL, stat, int),
         clock_mhz=None if clock_khz is None else clock_khz / 1000,
         temperature_c=max(known, default=None),
+        throttle_events=read_throttle_events(root),
+        throttle_flags=read_throttle_flags(root),
+        governor=read_text(root, f"{folder}/scaling_governor") or None,
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from devices.device import Failure
-from devices.errors import DeviceError
+from devices.inbox import HostGoneError, Inbox
 
 _READ_BYTES: Final = 1 << 20
 _PR_SET_PDEATHSIG: Final = 1
@@ -22,23 +22,19 @@ _PR_SET_PDEATHSIG: Final = 1
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
-class HostGoneError(DeviceError):
-    """Nobody reads answers any more: stop."""
-
-
-def run_forked(work: Callable[[], bytes], timeout_ms: int, host_fd: int) -> bytes | Failure:
+def run_forked(work: Callable[[], bytes], timeout_ms: int, host: Inbox) -> bytes | Failure:
     """Run work in a child of its own process group and return what it returned.
 
     Args:
         work: Runs in the child.
         timeout_ms: The child's group is killed after this long.
-        host_fd: Watched meanwhile; the child is killed when its other end is closed.
+        host: Listened to meanwhile; the child is killed when it is gone.
 
     Returns:
         The bytes, or how the child ended without any.
 
     Raises:
-        HostGoneError: the other end of host_fd was closed.
+        HostGoneError: the host is gone, and so is the child.
     """
     read_fd, write_fd = os.pipe()
     parent = os.getpid()
@@ -55,7 +51,7 @@ def run_forked(work: Callable[[], bytes], timeout_ms: int, host_fd: int) -> byte
         os.setpgid(child, child)
     os.close(write_fd)
     try:
-        return _watch(child, read_fd, time.monotonic() + timeout_ms / 1000, host_fd, timeout_ms)
+        return _watch(child, read_fd, time.monotonic() + timeout_ms / 1000, host, timeout_ms)
     finally:
         os.close(read_fd)
 
@@ -82,20 +78,23 @@ def _be_child(work: Callable[[], bytes], write_fd: int, parent: int) -> NoReturn
 
 
 def _watch(
-    child: int, read_fd: int, deadline_s: float, host_fd: int, timeout_ms: int
+    child: int, read_fd: int, deadline_s: float, host: Inbox, timeout_ms: int
 ) -> bytes | Failure:
     parts: list[bytes] = []
     is_late = False
     poller = select.poll()
     poller.register(read_fd, select.POLLIN)
-    poller.register(host_fd, select.POLLRDHUP)
+    poller.register(host.fd, host.events)
     try:
         while not is_late:
-            left_ms = (deadline_s - time.monotonic()) * 1000
-            ready = dict(poller.poll(max(left_ms, 0)))
-            if host_fd in ready:
+            left_s = deadline_s - time.monotonic()
+            wait_s = min(left_s, host.listen(is_readable=False))
+            ready = dict(poller.poll(max(wait_s, 0) * 1000))
+            events = ready.get(host.fd, 0)
+            if events & ~select.POLLIN:
                 raise HostGoneError
-            is_late = not ready
+            host.listen(is_readable=bool(events))
+            is_late = time.monotonic() >= deadline_s and not ready
             if read_fd in ready:
                 part = os.read(read_fd, _READ_BYTES)
                 if not part:

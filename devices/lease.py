@@ -9,8 +9,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Final, cast
 
 from devices.errors import DeviceError, DeviceFullError, LeaseFailedError, LeaseHeldError
+
+_TYPES: Final[Mapping[str, Any]] = {
+    "generation": int,
+    "holder": str,
+    "host": str,
+    "pid": int,
+    "boot_id": str,
+    "acquired": str,
+    "expires": str | None,
+    "released": str | None,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +58,10 @@ def read_lease(record: object) -> LeaseRecord | None:
     """A record from the JSON of an answer; None when it is none."""
     if not isinstance(record, dict):
         return None
-    numbers = [record.get(name) for name in ("generation", "pid")]
-    texts = [record.get(name) for name in ("holder", "host", "boot_id", "acquired")]
-    times = [record.get(name) for name in ("expires", "released")]
-    if not all(type(number) is int for number in numbers) or not all(
-        isinstance(text, str) for text in texts
-    ):
+    values = {name: record.get(name) for name in _TYPES}
+    if not all(isinstance(values[name], kind) for name, kind in _TYPES.items()):
         return None
-    if not all(time is None or isinstance(time, str) for time in times):
-        return None
-    return LeaseRecord(numbers[0], *texts[:2], numbers[1], *texts[2:], *times)  # type: ignore[arg-type]
+    return LeaseRecord(**cast(dict[str, Any], values))
 
 
 def parse_lease(text: str) -> LeaseRecord | None:
@@ -90,7 +96,8 @@ def lease_arguments(file: str, holder: str, host: str, *, steal: bool = False) -
 
     Args:
         file: On the board; its folder exists.
-        holder, host: Who measures, and from which machine; at most 100 bytes of each count.
+        holder: Who measures; at most 100 bytes count, here and below.
+        host: From which machine.
         steal: End whoever holds the lease now.
     """
     limited = (text.encode()[:100].decode(errors="ignore") for text in (holder, host))

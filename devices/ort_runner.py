@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import gc
 import os
-import select
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -24,14 +23,15 @@ from devices.conditions import read_conditions
 from devices.device import Failure, Workload
 from devices.errors import DeviceError, ProtocolError
 from devices.forked import run_forked
+from devices.inbox import Inbox
 from devices.messages import Message
 from devices.ort import read_model_list
 from devices.ort_visit import MODEL_ERRORS, BoundModel, bind_model
-from devices.protocol import PROTOCOL_VERSION, Frame, PipeStream, encode_frame, read_frame
+from devices.protocol import PROTOCOL_VERSION, Frame, PipeStream, encode_frame
 from devices.requests import read_count, read_counts, read_plan, read_workload
 from devices.system_files import read_text
 
-#: A frame that began must be whole after this long, and an answer taken.
+#: An answer must be taken after this long.
 _FRAME_TIMEOUT_S: Final = 60.0
 _OPS: Final = ("time", "run")
 
@@ -51,31 +51,24 @@ class Board:
     tick_ns: int
 
 
-def serve(stream: PipeStream, board: Board) -> None:
+def serve(stream: PipeStream, board: Board, silence_s: float | None) -> None:
     """Answer requests until the host asks to stop or is gone.
 
     Raises:
-        DeviceError: the host is gone in the middle of a request, or its bytes make no sense.
+        DeviceError: the host is gone during a visit or silent, or its bytes make no sense.
     """
-    while _waits(stream.read_fd):
-        frame = read_frame(stream, _FRAME_TIMEOUT_S)
+    inbox = Inbox(stream, silence_s)
+    while (frame := inbox.next()) is not None:
         request_id, op = frame.message.get("id"), frame.message.get("op")
         if op == "describe":
             answer = encode_frame(Frame({"id": request_id, **_describe(board)}))
         elif op == "stop":
             answer = encode_frame(Frame({"id": request_id}))
         else:
-            answer = _visit(frame, board, stream.read_fd)
+            answer = _visit(frame, board, inbox)
         stream.write_all(answer, _FRAME_TIMEOUT_S)
         if op == "stop":
             return
-
-
-def _waits(read_fd: int) -> bool:
-    """Wait for the host; whether it sent something rather than hang up."""
-    poller = select.poll()
-    poller.register(read_fd, select.POLLIN)
-    return any(event & select.POLLIN for _, event in poller.poll())
 
 
 def _describe(board: Board) -> Message:
@@ -90,13 +83,13 @@ def _describe(board: Board) -> Message:
     }
 
 
-def _visit(frame: Frame, board: Board, host_fd: int) -> bytes:
+def _visit(frame: Frame, board: Board, host: Inbox) -> bytes:
     """The answer of a child that works on a request, or how it failed, as a frame."""
     try:
         timeout_ms = read_count(frame.message, "timeout_ms", least=1)
     except ProtocolError as error:
         return _failure(frame, Failure("bad_request", str(error)))
-    answer = run_forked(lambda: _work(frame, board), timeout_ms, host_fd)
+    answer = run_forked(lambda: _work(frame, board), timeout_ms, host)
     return _failure(frame, answer) if isinstance(answer, Failure) else answer
 
 
@@ -194,12 +187,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="devices.ort_runner")
     parser.add_argument("models", type=Path, help="list of models, see devices.ort")
     parser.add_argument("--root", type=Path, default=Path("/"), help="where proc and sys are")
+    parser.add_argument("--silence-ms", type=int, help="end when the host is silent for so long")
     arguments = parser.parse_args()
     stream = _take_channel()
     board = Board(read_model_list(arguments.models), arguments.root, measure_tick_ns())
+    silence_s = None if arguments.silence_ms is None else arguments.silence_ms / 1000
     gc.freeze()  # children must not copy pages because the collector marks what is on them
     try:
-        serve(stream, board)
+        serve(stream, board, silence_s)
     except DeviceError as error:
         raise SystemExit(str(error) or None) from None
 

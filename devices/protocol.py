@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from devices.errors import ProtocolError, RunnerLostError
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 MAX_JSON_BYTES: Final = 16 << 20
 MAX_BLOB_BYTES: Final = 1 << 30
 
@@ -92,12 +92,37 @@ def read_frame(
         ProtocolError: the bytes are no frame.
     """
     read = _Reader(stream, clock, clock() + timeout_s, silence_s).read_exactly
-    header = read(_HEADER.size)
+    json_bytes, blob_bytes = _read_header(read(_HEADER.size))
+    text = read(json_bytes)
+    return _decode(text, read(blob_bytes))
+
+
+def take_frame(data: bytearray) -> Frame | None:
+    """Take the first frame from what has come so far; None when it is not whole yet.
+
+    Raises:
+        ProtocolError: the bytes are no frame.
+    """
+    if len(data) < _HEADER.size:
+        return None
+    json_bytes, blob_bytes = _read_header(data[: _HEADER.size])
+    blob_start = _HEADER.size + json_bytes
+    end = blob_start + blob_bytes
+    if len(data) < end:
+        return None
+    frame = _decode(bytes(data[_HEADER.size : blob_start]), bytes(data[blob_start:end]))
+    del data[:end]
+    return frame
+
+
+def _read_header(header: bytes | bytearray) -> tuple[int, int]:
     json_bytes, blob_bytes = _HEADER.unpack(header)
     if not 0 < json_bytes <= MAX_JSON_BYTES or blob_bytes > MAX_BLOB_BYTES:
         raise ProtocolError(f"not a frame: {json_bytes} bytes of JSON, {blob_bytes} of blob")
-    text = read(json_bytes)
-    blob = read(blob_bytes)
+    return json_bytes, blob_bytes
+
+
+def _decode(text: bytes, blob: bytes) -> Frame:
     try:
         message = json.loads(text)
     except ValueError as error:

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "buffer.h"
+#include "host.h"
 
 typedef enum {
   CHILD_ANSWERED,
@@ -14,17 +15,22 @@ typedef enum {
   CHILD_HOST_GONE
 } ChildEnd;
 
-/* The work writes one frame to the descriptor and returns. It may leave in *progress, which the
- * parent sees, the index of the kernel call that runs, or -1. */
-typedef void (*ChildWork)(int descriptor, volatile int64_t *progress, const void *context);
+/* What a child leaves for its parent, who sees it when the child is gone. */
+typedef struct {
+  int64_t call;          /* index of the kernel call that runs, or -1 */
+  uint64_t memory_bytes; /* what the child may touch, or 0 as long as it has no limit */
+} ChildNotes;
+
+/* The work writes one frame to the descriptor and returns. */
+typedef void (*ChildWork)(int descriptor, volatile ChildNotes *notes, const void *context);
 
 /* Runs work in a child in its own process group, killed whole before this returns.
  * answer: the whole frame, header included, when CHILD_ANSWERED; else a sentence for a person.
- * host: the descriptor whose other end is the host; when that closes, the child is killed. */
-ChildEnd run_in_child(ChildWork work, const void *context, uint64_t timeout_ms, int host,
-                      volatile int64_t *progress, Buffer *answer);
+ * host: listened to meanwhile; when it is gone, the child is killed. */
+ChildEnd run_in_child(ChildWork work, const void *context, uint64_t timeout_ms, Host *host,
+                      volatile ChildNotes *notes, Buffer *answer);
 
-/* Memory that parent and children share, for the progress of a child. */
-volatile int64_t *share_progress(void);
+/* Memory that parent and children share, for the notes of a child. */
+volatile ChildNotes *share_notes(void);
 
 #endif

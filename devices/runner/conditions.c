@@ -7,16 +7,23 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "json.h"
+#include "throttling.h"
+
 enum { MAX_ZONES = 64 };
 
 static const char *system_root = "";
 
 void set_system_root(const char *root) { system_root = root; }
 
+bool full_path(const char *path, char *full, int capacity) {
+  return snprintf(full, (size_t)capacity, "%s%s", system_root, path) < capacity;
+}
+
 bool read_system_file(const char *path, char *text, int capacity) {
   char full[512];
   int length = 0;
-  if (snprintf(full, sizeof full, "%s%s", system_root, path) >= (int)sizeof full) return false;
+  if (!full_path(path, full, sizeof full)) return false;
   int descriptor = open(full, O_RDONLY | O_CLOEXEC);
   if (descriptor < 0) return false;
   ssize_t got;
@@ -28,15 +35,14 @@ bool read_system_file(const char *path, char *text, int capacity) {
   return length > 0;
 }
 
-static double read_number(const char *path) {
+double read_number(const char *path) {
   char text[64], *end;
   if (!read_system_file(path, text, sizeof text)) return NAN;
   double value = strtod(text, &end);
   return end == text ? NAN : value;
 }
 
-/* The number that stands after a word at the start of a line, n_skipped numbers later. */
-static double find_number(const char *text, const char *word, int n_skipped) {
+double find_number(const char *text, const char *word, int n_skipped) {
   size_t length = strlen(word);
   const char *line = text;
   while (line && strncmp(line, word, length)) {
@@ -66,19 +72,31 @@ static double hottest_c(void) {
   return hottest;
 }
 
+static void read_governor(int64_t core, char governor[32]) {
+  char path[96];
+  snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%lld/cpufreq/scaling_governor",
+           (long long)core);
+  if (!read_system_file(path, governor, 32)) *governor = 0;
+  governor[strcspn(governor, "\n")] = 0;
+}
+
 Conditions read_conditions(int64_t core) {
   static char stat[1 << 18]; /* the line of interrupts comes first and can be long */
   char path[96];
-  Conditions conditions = {NAN, NAN, NAN, NAN, NAN};
+  Conditions conditions = {NAN, NAN, NAN, NAN, NAN, NAN, NAN, ""};
+  if (core < 0) core = 0;
   conditions.load_1min = read_number("/proc/loadavg");
   if (read_system_file("/proc/stat", stat, sizeof stat)) {
     conditions.n_running = find_number(stat, "procs_running ", 0);
     conditions.steal_ticks = find_number(stat, "cpu ", 7);
   }
   snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%lld/cpufreq/scaling_cur_freq",
-           (long long)(core < 0 ? 0 : core));
+           (long long)core);
   conditions.clock_mhz = read_number(path) / 1000;
   conditions.temperature_c = hottest_c();
+  conditions.throttle_events = read_throttle_events();
+  conditions.throttle_flags = read_throttle_flags();
+  read_governor(core, conditions.governor);
   return conditions;
 }
 
@@ -98,5 +116,12 @@ void write_conditions(Buffer *buffer, const Conditions *conditions) {
   write_number(buffer, "clock_mhz", conditions->clock_mhz);
   buffer_append(buffer, ",", 1);
   write_number(buffer, "temperature_c", conditions->temperature_c);
+  buffer_append(buffer, ",", 1);
+  write_number(buffer, "throttle_events", conditions->throttle_events);
+  buffer_append(buffer, ",", 1);
+  write_number(buffer, "throttle_flags", conditions->throttle_flags);
+  buffer_print(buffer, ",\"governor\":");
+  if (*conditions->governor) json_write_string(buffer, conditions->governor);
+  else buffer_print(buffer, "null");
   buffer_append(buffer, "}", 1);
 }

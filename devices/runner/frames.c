@@ -27,42 +27,6 @@ bool frame_unpack_header(const char header[FRAME_HEADER_BYTES], uint32_t *json_b
   return *json_bytes && *json_bytes <= MAX_JSON_BYTES && *blob_bytes <= MAX_BLOB_BYTES;
 }
 
-/* Bytes read: fewer than asked for only at the end of the stream. */
-static size_t read_all(int descriptor, char *data, size_t n_bytes) {
-  size_t n_read = 0;
-  while (n_read < n_bytes) {
-    ssize_t got = read(descriptor, data + n_read, n_bytes - n_read);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) die("cannot read the request: %s", strerror(errno));
-    if (got == 0) break;
-    n_read += (size_t)got;
-  }
-  return n_read;
-}
-
-static char *read_part(int descriptor, size_t n_bytes, const char *part) {
-  char *data = malloc(n_bytes + 1);
-  if (!data) die("out of memory: no room for a request's %s of %zu bytes", part, n_bytes);
-  size_t n_read = read_all(descriptor, data, n_bytes);
-  if (n_read < n_bytes)
-    die("malformed frame: the %s ends after %zu of %zu bytes", part, n_read, n_bytes);
-  data[n_bytes] = 0;
-  return data;
-}
-
-bool frame_read(int descriptor, Frame *frame) {
-  char header[FRAME_HEADER_BYTES];
-  size_t n_read = read_all(descriptor, header, sizeof header);
-  if (!n_read) return false;
-  if (n_read < sizeof header) die("malformed frame: the header ends after %zu of 8 bytes", n_read);
-  if (!frame_unpack_header(header, &frame->json_bytes, &frame->blob_bytes))
-    die("malformed frame: JSON of %u bytes (1 to %u allowed), blob of %u bytes (up to %u)",
-        (unsigned)frame->json_bytes, MAX_JSON_BYTES, (unsigned)frame->blob_bytes, MAX_BLOB_BYTES);
-  frame->json = read_part(descriptor, frame->json_bytes, "JSON");
-  frame->blob = read_part(descriptor, frame->blob_bytes, "blob");
-  return true;
-}
-
 void frame_free(Frame *frame) {
   free(frame->json);
   free(frame->blob);

@@ -18,8 +18,6 @@ typedef struct {
   uint32_t blob_bytes;
 } Frame;
 
-/* False at the end of the stream; a malformed or broken-off frame ends the process. */
-bool frame_read(int descriptor, Frame *frame);
 void frame_free(Frame *frame);
 
 /* False when the other side is gone. */

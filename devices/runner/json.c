@@ -202,13 +202,29 @@ const char *json_string(const JsonNode *node) {
   return node && node->type == JSON_STRING ? node->text : NULL;
 }
 
+/* Bytes of the UTF-8 character that a text begins with; 0 when it is none beyond ASCII. */
+static size_t utf8_bytes(const char *text) {
+  static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+  unsigned char first = (unsigned char)*text;
+  size_t n_bytes = first >> 5 == 6 ? 2 : first >> 4 == 14 ? 3 : first >> 3 == 30 ? 4 : 0;
+  uint32_t code = first & (0x7f >> n_bytes);
+  for (size_t i = 1; i < n_bytes; i++) {
+    if (((unsigned char)text[i] & 0xC0) != 0x80) return 0;
+    code = code << 6 | ((unsigned char)text[i] & 63);
+  }
+  bool is_character = code >= least[n_bytes] && code < 0x110000 && code >> 11 != 27;
+  return is_character ? n_bytes : 0;
+}
+
 void json_write_string(Buffer *buffer, const char *text) {
   buffer_append(buffer, "\"", 1);
-  for (; *text; text++) {
+  while (*text) {
     unsigned char c = (unsigned char)*text;
+    size_t n_bytes = c < 0x80 ? 1 : utf8_bytes(text);
     if (c == '"' || c == '\\') buffer_print(buffer, "\\%c", c);
-    else if (c < 0x20 || c > 0x7e) buffer_print(buffer, "\\u%04x", c);
-    else buffer_append(buffer, text, 1);
+    else if (c < 0x20 || c == 0x7f || !n_bytes) buffer_print(buffer, "\\u%04x", c);
+    else buffer_append(buffer, text, n_bytes);
+    text += n_bytes ? n_bytes : 1;
   }
   buffer_append(buffer, "\"", 1);
 }

@@ -35,12 +35,19 @@ void *memory_tensor(const Memory *memory, const TensorPlan *tensor) {
   return memory->start[tensor->region] + tensor->offset_bytes;
 }
 
-/* Memory that could be had without swapping, or UINT64_MAX where the board does not tell. */
-static uint64_t available_bytes(void) {
+uint64_t available_bytes(void) {
   static char text[4096];
   if (!read_system_file("/proc/meminfo", text, sizeof text)) return UINT64_MAX;
   const char *line = strstr(text, "MemAvailable:");
   return line ? strtoull(line + strlen("MemAvailable:"), NULL, 10) * 1024 : UINT64_MAX;
+}
+
+static uint64_t round_to_huge(uint64_t n_bytes) {
+  return (n_bytes + HUGE_PAGE_BYTES - 1) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
+}
+
+uint64_t region_mapped_bytes(uint64_t n_bytes) {
+  return round_to_huge(n_bytes) + HUGE_PAGE_BYTES + GUARD_BYTES;
 }
 
 /* A region with every page touched, on a huge page's boundary, with pages that fault behind it.
@@ -49,8 +56,7 @@ static uint64_t available_bytes(void) {
  * its 90th percentile 27 % over its 10th without them and 2 % with them. They are given only to
  * whole ones, hence the rounding. */
 static char *map_region(uint64_t n_bytes) {
-  uint64_t n_rounded = (n_bytes + HUGE_PAGE_BYTES - 1) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
-  uint64_t n_mapped = n_rounded + HUGE_PAGE_BYTES + GUARD_BYTES;
+  uint64_t n_rounded = round_to_huge(n_bytes), n_mapped = region_mapped_bytes(n_bytes);
   if (n_mapped > SIZE_MAX / 2) return NULL;
   char *start = mmap(NULL, (size_t)n_mapped, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (start == MAP_FAILED) return NULL;

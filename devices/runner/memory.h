@@ -16,6 +16,12 @@ typedef struct {
 /* Maps, touches and fills both regions; a failure is described in detail (MAX_DETAIL bytes). */
 MemoryResult memory_prepare(const Workload *workload, Memory *memory, char *detail);
 
+/* Address space that a region of so many bytes takes. */
+uint64_t region_mapped_bytes(uint64_t n_bytes);
+
+/* Memory that could be had without swapping, or UINT64_MAX where the board does not tell. */
+uint64_t available_bytes(void);
+
 /* Where a tensor starts. */
 void *memory_tensor(const Memory *memory, const TensorPlan *tensor);
 

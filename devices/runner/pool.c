@@ -12,7 +12,6 @@
 enum { N_SPINS = 1000, N_PATIENT_SPINS = 100000, CACHE_LINE_BYTES = 64 };
 /* Longer than the calls of a network that one thread runs alone: waking a sleeper takes 50 us. */
 #define SPIN_NS INT64_C(5000000)
-#define STACK_BYTES ((size_t)8 << 20)
 
 /* A thread, and its share of every launch: the tasks from its number on, as many apart as there are
  * threads. The caller takes the share over when the thread is late because it sleeps or somebody
@@ -106,7 +105,7 @@ bool pool_start(const int *cores, int n, int *refused) {
   n_helpers = n;
   atomic_store(&n_launches, 1); /* the first one: to pin themselves */
   pthread_attr_init(&attributes);
-  pthread_attr_setstacksize(&attributes, STACK_BYTES);
+  pthread_attr_setstacksize(&attributes, POOL_STACK_BYTES);
   for (*refused = 0; *refused < n; ++*refused) {
     Helper *helper = &helpers[*refused];
     *helper = (Helper){.taken = 1, .thread = 1 + *refused, .core = cores[*refused]};

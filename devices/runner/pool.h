@@ -3,8 +3,10 @@
 #define LATLOOP_POOL_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 enum { MAX_HELPERS = 255 };
+#define POOL_STACK_BYTES ((size_t)8 << 20)
 
 typedef int (*PoolWork)(int task, void *context);
 

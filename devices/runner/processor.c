@@ -71,6 +71,8 @@ int64_t start_clock(void) {
 
 int64_t now_ns(void) { return read_clock(chosen_clock); }
 
+int64_t clock_ms(void) { return read_clock(CLOCK_MONOTONIC) / 1000000; }
+
 const char *clock_name(void) {
   return chosen_clock == CLOCK_MONOTONIC_RAW ? "CLOCK_MONOTONIC_RAW" : "CLOCK_MONOTONIC";
 }

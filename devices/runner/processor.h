@@ -25,6 +25,8 @@ static inline void relax(void) {
 /* Chooses the clock and measures its smallest step, in ns; call before now_ns. */
 int64_t start_clock(void);
 int64_t now_ns(void);
+/* For deadlines: goes on whatever is done to the time of day. */
+int64_t clock_ms(void);
 /* What start_clock chose, for a person to read. */
 const char *clock_name(void);
 

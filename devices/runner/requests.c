@@ -5,7 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "limits.h"
 #include "processor.h"
+
+/* For samples, timestamps and the JSON of answers. */
+#define OWN_BYTES (UINT64_C(48) << 20)
 
 /* Sums the bytes of the listed tensors; false when an index is wrong. */
 static bool count_bytes(const Workload *workload, const JsonNode *indices, uint64_t *n_bytes) {
@@ -21,11 +25,11 @@ static bool count_bytes(const Workload *workload, const JsonNode *indices, uint6
 }
 
 static bool read_run(const JsonNode *node, Request *request, char *detail) {
-  uint64_t input_bytes, output_bytes;
+  uint64_t input_bytes;
   request->inputs = json_get(node, "inputs");
   request->outputs = json_get(node, "outputs");
   if (!count_bytes(&request->workload, request->inputs, &input_bytes) ||
-      !count_bytes(&request->workload, request->outputs, &output_bytes)) {
+      !count_bytes(&request->workload, request->outputs, &request->output_bytes)) {
     snprintf(detail, MAX_DETAIL, "inputs and outputs must list tensors below %llu, up to %u bytes",
              (unsigned long long)request->workload.n_tensors, MAX_BLOB_BYTES);
     return false;
@@ -80,16 +84,23 @@ bool request_read(const JsonNode *node, const Frame *frame, Request *request, ch
 
 void request_free(Request *request) { workload_free(&request->workload); }
 
-void write_failure(Buffer *json, uint64_t id, const char *reason, const char *detail) {
-  buffer_print(json, "{\"id\":%llu,\"failure\":{\"reason\":\"%s\",\"detail\":",
-               (unsigned long long)id, reason);
-  json_write_string(json, detail);
-  buffer_print(json, "}}");
+void write_tag(Buffer *json, AnswerTag tag) {
+  buffer_print(json, "{\"id\":%llu,\"generation\":", (unsigned long long)tag.id);
+  if (tag.generation) buffer_print(json, "%llu", (unsigned long long)tag.generation);
+  else buffer_print(json, "null");
 }
 
-static void send_failure(int descriptor, uint64_t id, const char *reason, const char *detail) {
+void write_failure(Buffer *json, AnswerTag tag, const char *reason, const char *detail) {
+  write_tag(json, tag);
+  buffer_print(json, ",\"failure\":{\"reason\":\"%s\",\"detail\":", reason);
+  json_write_string(json, detail);
+  buffer_print(json, "}");
+}
+
+static void send_failure(int descriptor, AnswerTag tag, const char *reason, const char *detail) {
   Buffer json = {0};
-  write_failure(&json, id, reason, detail);
+  write_failure(&json, tag, reason, detail);
+  buffer_print(&json, "}");
   frame_write(descriptor, &json, NULL, 0);
 }
 
@@ -99,14 +110,16 @@ static void send_kernel_error(int descriptor, const Request *request, int64_t ca
   snprintf(detail, sizeof detail, "call %lld, kernel %s: %s", (long long)call,
            request->workload.calls[call].kernel->name,
            *error ? error : "returned an error without a message");
-  send_failure(descriptor, request->id, "kernel_error", detail);
+  send_failure(descriptor, request->tag, kernel_lacked_memory() ? "out_of_memory" : "kernel_error",
+               detail);
 }
 
 static void send_samples(int descriptor, const Request *request, const Samples *samples) {
   Buffer json = {0};
-  buffer_print(&json, "{\"id\":%llu,\"n_repeats\":%llu,\"tick_ns\":%lld,\"n_preemptions\":%ld",
-               (unsigned long long)request->id, (unsigned long long)samples->n_repeats,
-               (long long)request->tick_ns, samples->n_preemptions);
+  write_tag(&json, request->tag);
+  buffer_print(&json, ",\"n_repeats\":%llu,\"tick_ns\":%lld,\"n_preemptions\":%ld",
+               (unsigned long long)samples->n_repeats, (long long)request->tick_ns,
+               samples->n_preemptions);
   buffer_print(&json, ",\"n_timestamped\":%llu,\"block_ns\":[",
                (unsigned long long)samples->n_timestamped);
   for (uint64_t i = 0; i < samples->n_blocks; i++)
@@ -122,7 +135,8 @@ static void send_samples(int descriptor, const Request *request, const Samples *
 
 static void send_outputs(int descriptor, const Request *request, const Memory *memory) {
   Buffer json = {0}, blob = {0};
-  buffer_print(&json, "{\"id\":%llu}", (unsigned long long)request->id);
+  write_tag(&json, request->tag);
+  buffer_print(&json, "}");
   for (const JsonNode *each = request->outputs->first_child; each; each = each->next) {
     uint64_t index = 0;
     json_u64(each, &index);
@@ -143,17 +157,30 @@ static void copy_inputs(const Request *request, const Memory *memory) {
   }
 }
 
-static bool prepare(int descriptor, const Request *request, Memory *memory) {
+/* Answers and what is kept for them are counted twice: buffers grow by doubling. */
+static uint64_t needed_bytes(const Request *request) {
+  uint64_t n_bytes = OWN_BYTES + 2 * request->output_bytes;
+  for (int region = 0; region < N_REGIONS; region++)
+    n_bytes += region_mapped_bytes(request->workload.region_bytes[region]);
+  return n_bytes + (uint64_t)request->n_helpers * 2 * POOL_STACK_BYTES;
+}
+
+static bool prepare(int descriptor, const Request *request, volatile ChildNotes *notes,
+                    Memory *memory) {
   char detail[MAX_DETAIL] = "";
+  limit_child(request->timeout_ms, 1 + request->n_helpers);
+  notes->memory_bytes = limit_memory(needed_bytes(request), available_bytes());
+  /* The stacks of helpers are in it, and will not be touched. */
+  if (notes->memory_bytes) notes->memory_bytes -= (uint64_t)request->n_helpers * POOL_STACK_BYTES;
   if (request->core >= 0 && !pin_to_core((uint64_t)request->core)) {
     snprintf(detail, sizeof detail, "cannot run on core %lld: %s", (long long)request->core,
              strerror(errno));
-    send_failure(descriptor, request->id, "bad_request", detail);
+    send_failure(descriptor, request->tag, "bad_request", detail);
     return false;
   }
   MemoryResult result = memory_prepare(&request->workload, memory, detail);
   if (result == MEMORY_READY) return true;
-  send_failure(descriptor, request->id, result == MEMORY_FULL ? "out_of_memory" : "bad_request",
+  send_failure(descriptor, request->tag, result == MEMORY_FULL ? "out_of_memory" : "bad_request",
                detail);
   return false;
 }
@@ -165,19 +192,19 @@ static bool start_helpers(int descriptor, const Request *request) {
     return true;
   snprintf(detail, sizeof detail, "cannot run a thread on core %d: %s",
            request->helper_cores[refused], strerror(errno));
-  send_failure(descriptor, request->id, "bad_request", detail);
+  send_failure(descriptor, request->tag, "bad_request", detail);
   return false;
 }
 
-void work_on_request(int descriptor, volatile int64_t *progress, const void *context) {
+void work_on_request(int descriptor, volatile ChildNotes *notes, const void *context) {
   const Request *request = context;
   Memory memory;
   Samples samples = {0};
-  if (!prepare(descriptor, request, &memory) || !start_helpers(descriptor, request)) return;
+  if (!prepare(descriptor, request, notes, &memory) || !start_helpers(descriptor, request)) return;
   if (!request->is_timing) copy_inputs(request, &memory);
   Executable executable = bind_calls(&request->workload, &memory);
   flush_subnormals();
-  int64_t failed = execute_watched(&executable, progress);
+  int64_t failed = execute_watched(&executable, &notes->call);
   if (failed < 0 && request->is_timing)
     failed = time_blocks(&executable, &request->plan, request->tick_ns, request->core, &samples);
   if (failed >= 0) send_kernel_error(descriptor, request, failed);

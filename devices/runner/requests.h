@@ -2,14 +2,21 @@
 #ifndef LATLOOP_REQUESTS_H
 #define LATLOOP_REQUESTS_H
 
+#include "child.h"
 #include "frames.h"
 #include "json.h"
 #include "pool.h"
 #include "timing.h"
 #include "workload.h"
 
+/* What every answer begins with. */
 typedef struct {
   uint64_t id;
+  uint64_t generation; /* of the lease, 0 without one */
+} AnswerTag;
+
+typedef struct {
+  AnswerTag tag;
   bool is_timing; /* else a run */
   int64_t core;   /* -1: not pinned */
   int n_helpers;  /* threads beside the one that calls kernels */
@@ -19,6 +26,7 @@ typedef struct {
   Workload workload;
   TimingPlan plan;
   const JsonNode *inputs, *outputs; /* tensor indices, run only */
+  uint64_t output_bytes;
   const char *blob;
   uint64_t blob_bytes;
 } Request;
@@ -29,8 +37,11 @@ bool request_read(const JsonNode *node, const Frame *frame, Request *request, ch
 void request_free(Request *request);
 
 /* A ChildWork whose context is a Request. */
-void work_on_request(int descriptor, volatile int64_t *progress, const void *context);
+void work_on_request(int descriptor, volatile ChildNotes *notes, const void *context);
 
-void write_failure(Buffer *json, uint64_t id, const char *reason, const char *detail);
+/* Begins the JSON of an answer, without the closing brace. */
+void write_tag(Buffer *json, AnswerTag tag);
+/* All of a failure's JSON but the closing brace. */
+void write_failure(Buffer *json, AnswerTag tag, const char *reason, const char *detail);
 
 #endif

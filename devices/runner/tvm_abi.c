@@ -39,6 +39,7 @@ typedef struct {
 
 static _Thread_local Workspace workspaces[N_WORKSPACES];
 static char error_text[1024]; /* of the first error: others may follow from it */
+static atomic_bool lacked_memory;
 static pthread_mutex_t error_mutex = PTHREAD_MUTEX_INITIALIZER;
 
 const Kernel *find_kernel(const char *name) {
@@ -48,6 +49,8 @@ const Kernel *find_kernel(const char *name) {
 }
 
 const char *kernel_error(void) { return error_text; }
+
+bool kernel_lacked_memory(void) { return atomic_load(&lacked_memory); }
 
 void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int32_t n_parts) {
   pthread_mutex_lock(&error_mutex);
@@ -62,6 +65,14 @@ void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int
 
 void TVMFFIErrorSetRaisedFromCStr(const char *kind, const char *message) {
   TVMFFIErrorSetRaisedFromCStrParts(kind, &message, 1);
+}
+
+static void *refuse_workspace(uint64_t n_bytes) {
+  char text[128];
+  snprintf(text, sizeof text, "no room for a workspace of %llu bytes", (unsigned long long)n_bytes);
+  atomic_store(&lacked_memory, true);
+  TVMFFIErrorSetRaisedFromCStr("MemoryError", text);
+  return NULL;
 }
 
 /* Blocks are kept and given out again to the same thread, the smallest that fits: a kernel that
@@ -81,7 +92,7 @@ void *TVMBackendAllocWorkspace(int device_type, int device_id, uint64_t n_bytes,
   if (!best && empty) {
     void *data = NULL;
     if (n_bytes > SIZE_MAX || posix_memalign(&data, WORKSPACE_ALIGNMENT, (size_t)n_bytes))
-      return NULL;
+      return refuse_workspace(n_bytes);
     *empty = (Workspace){data, n_bytes, 0};
     best = empty;
   }

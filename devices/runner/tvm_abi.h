@@ -2,6 +2,7 @@
 #ifndef LATLOOP_TVM_ABI_H
 #define LATLOOP_TVM_ABI_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -57,5 +58,8 @@ const Kernel *find_kernel(const char *name);
 
 /* What the last failing kernel said, or "". */
 const char *kernel_error(void);
+
+/* Whether it asked for a workspace that the limit of memory had no room for. */
+bool kernel_lacked_memory(void);
 
 #endif

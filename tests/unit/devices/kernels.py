@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Container
 from pathlib import Path
 
 import devices.runner
@@ -13,11 +13,14 @@ from profiler.target import Target
 #: Small kernels in TVM's calling convention, written by hand. Tensors have one dimension.
 KERNELS = """
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 #include <time.h>
 #include <unistd.h>
@@ -177,6 +180,37 @@ KERNEL(nap) { /* longer than threads wait for work before they sleep */
   return 0;
 }
 KERNEL(be_killed) { kill(getpid(), SIGKILL); return 0; }
+KERNEL(take_workspaces) { /* as TVM does, and gives none back */
+  for (;;) {
+    void *space = __TVMBackendAllocWorkspace(1, 0, 16 << 20, 2, 32);
+    if (!space) return -1;
+    memset(space, 1, 16 << 20);
+  }
+}
+KERNEL(take_memory) { /* without a look at what comes back */
+  for (;;) for (volatile char *at = malloc(1 << 24), *end = at + (1 << 24); at < end; at += 512)
+    *at = 1;
+}
+KERNEL(fill_disk) {
+  char text[4096] = "";
+  FILE *file = tmpfile();
+  while (file && fwrite(text, 1, sizeof text, file)) {}
+  return -1;
+}
+KERNEL(print_on_and_on) { for (;;) puts("kernels may print, but not without end"); }
+KERNEL(open_files) {
+  for (DATA(0)[0] = 0; open("/dev/null", O_RDONLY) >= 0; DATA(0)[0]++) {}
+  return 0;
+}
+KERNEL(find_limits) {
+  static const int resources[] = {RLIMIT_CORE, RLIMIT_CPU};
+  for (int i = 0; i < 2; i++) {
+    struct rlimit limit;
+    getrlimit(resources[i], &limit);
+    DATA(0)[i] = (float)limit.rlim_cur;
+  }
+  return 0;
+}
 """
 
 SOURCES = Path(devices.runner.__path__[0])
@@ -193,14 +227,14 @@ def compile_object(source: Path, output: Path, target: Target, build_cache: Path
 
 
 def compile_kernels(
-    folder: Path, target: Target, build_cache: Path, wanted: Collection[str] | None = None
+    folder: Path, target: Target, build_cache: Path, only: Container[str] | None = None
 ) -> dict[str, Path]:
-    """One object a kernel, as TVM makes them; of all kernels, or of those wanted."""
+    """One object a kernel, as TVM makes them, of all or of a few."""
     head, *bodies = KERNELS.split("\nKERNEL(")
     objects: dict[str, Path] = {}
     for body in bodies:
         name = body.partition(")")[0]
-        if wanted is not None and name not in wanted:
+        if only is not None and name not in only:
             continue
         source, objects[name] = folder / f"{name}.c", folder / f"{name}.o"
         source.write_text(f"{head}\nKERNEL({body}")

@@ -23,7 +23,10 @@ from devices.errors import ExecutableRefusedError, MissingRuntimeError
 from devices.fill import uniform
 from devices.local import start_runner
 from devices.ort import OrtDevice, read_model_list, write_model_list
+from devices.protocol import PROTOCOL_VERSION
 from devices.session import RunnerSession
+
+from .leases import LONG_S, answer_from, mute_host, request
 
 N = 64
 QUICK = TimingPlan(0, 0, 1, False, 20_000)
@@ -254,6 +257,28 @@ def test_the_runner_ends_with_its_session(models: Path) -> None:
     pid = session.description.pid
     session.close()
     assert not Path(f"/proc/{pid}").exists()
+
+
+def silent_after(models: Path, silence_ms: int) -> list[str]:
+    module = [sys.executable, "-m", "devices.ort_runner"]
+    return [*module, str(models), "--silence-ms", str(silence_ms)]
+
+
+def test_beats_pass_while_a_visit_takes_long(models: Path) -> None:
+    hanging = Workload(ABS.tensors, (KernelCall("endless", (0, 1)),), 8 * N, 0)
+    with start_runner(silent_after(models, 3_000), (), silence_s=3.0) as session:
+        failure = failure_of(session.time(hanging, TimingPlan(0, 0, 1, False, 5_000)))
+        assert failure.reason == "timeout"
+        assert isinstance(session.time(ABS, QUICK), Timing)
+
+
+def test_a_silent_host_ends_runner_and_visit(models: Path) -> None:
+    with mute_host(silent_after(models, 2_000)) as (process, stream):
+        stream.write_all(request("describe", 0), LONG_S)
+        assert answer_from(stream).message["protocol"] == PROTOCOL_VERSION
+        assert process.wait(LONG_S) == 1
+        assert process.stderr is not None
+        assert b"heard nothing from the host for 2 s" in process.stderr.read()
 
 
 HOST = """

@@ -18,6 +18,7 @@ from devices.protocol import (
     PipeStream,
     encode_frame,
     read_frame,
+    take_frame,
 )
 
 
@@ -45,6 +46,17 @@ def test_a_frame_over_its_bound_is_refused() -> None:
         encode_frame(Frame({"a": "x" * MAX_JSON_BYTES}))
 
 
+@given(st.lists(st.binary(max_size=20), max_size=4), st.integers(1, 30))
+def test_frames_are_taken_whole_however_they_come(blobs: list[bytes], n_bytes: int) -> None:
+    frames = [Frame({"n": n}, blob) for n, blob in enumerate(blobs)]
+    sent, come, taken = b"".join(map(encode_frame, frames)), bytearray(), []
+    for start in range(0, len(sent), n_bytes):
+        come += sent[start : start + n_bytes]
+        while (frame := take_frame(come)) is not None:
+            taken.append(frame)
+    assert (taken, come) == (frames, b"")
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -60,6 +72,8 @@ def test_bytes_that_are_no_frame_are_a_protocol_error(loop: PipeStream, data: by
     loop.write_all(data, 1.0)
     with pytest.raises(ProtocolError):
         read_frame(loop, 1.0)
+    with pytest.raises(ProtocolError):
+        take_frame(bytearray(data))
 
 
 def test_a_stream_that_ends_within_a_frame_is_a_lost_runner() -> None:
@@ -76,6 +90,39 @@ def test_silence_ends_with_the_deadline(loop: PipeStream) -> None:
     loop.write_all(b"\x07", 1.0)
     with pytest.raises(RunnerLostError, match="in time"):
         read_frame(loop, 0.05)
+
+
+class Trickle:
+    """A stream that hands out one byte every three seconds of its own time."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.now_s = 0.0
+
+    def read_some(self, n_bytes: int, timeout_s: float) -> bytes:
+        del n_bytes
+        if timeout_s < 3 or not self.data:
+            raise TimeoutError
+        self.now_s += 3
+        part, self.data = self.data[:1], self.data[1:]
+        return part
+
+    def write_all(self, data: bytes, timeout_s: float) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+
+def test_a_runner_is_lost_when_it_is_silent_not_when_it_is_slow() -> None:
+    frame = Frame({"a": 1}, bytes(20))
+    slow = Trickle(encode_frame(frame))
+    assert read_frame(slow, 600, clock=lambda: slow.now_s, silence_s=4) == frame
+    assert slow.now_s > 50
+    with pytest.raises(RunnerLostError, match=r"heard nothing of the runner for 2 s"):
+        read_frame(Trickle(encode_frame(frame)), 600, silence_s=2)
+    with pytest.raises(RunnerLostError, match="did not answer in time"):
+        read_frame(Trickle(encode_frame(frame)), 1, silence_s=2)
 
 
 def test_writing_to_one_who_does_not_read_ends_with_the_deadline(loop: PipeStream) -> None:
@@ -114,15 +161,19 @@ def test_a_malformed_frame_ends_the_runner_with_a_clear_error(
 
 
 def test_the_runner_refuses_an_unknown_operation_and_goes_on(executable: Path) -> None:
-    unknown = encode_frame(Frame({"id": 7, "op": 'dance \u00e9 "\n'}))
+    op = 'dance \u00e9 \u20ac \U0001f600 "\n\x7f'
+    unknown = encode_frame(Frame({"id": 7, "op": op}))
     stop = encode_frame(Frame({"id": 8, "op": "stop"}))
     done = subprocess.run(
         [executable], input=unknown + stop, capture_output=True, timeout=20, check=False
     )
     assert done.returncode == 0
-    assert b'"id":7' in done.stdout
-    assert b"op must be describe, time, run or stop" in done.stdout
-    assert done.stdout.endswith(b'{"id":8}')
+    answer = take_frame(bytearray(done.stdout))
+    assert answer is not None
+    assert answer.message["id"] == 7
+    detail = f"op must be describe, time, run or stop, got {op}"
+    assert answer.message["failure"] == {"reason": "bad_request", "detail": detail}
+    assert done.stdout.endswith(b'{"id":8,"generation":null}')
 
 
 def test_the_runner_ends_when_its_input_does(executable: Path) -> None:

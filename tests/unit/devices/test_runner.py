@@ -18,6 +18,7 @@ from devices.fill import uniform
 from devices.local import LocalDevice
 from devices.session import RunnerSession
 
+from .throttled import BOARD, QUOTAS, write_tree
 from .workloads import BYTES, QUICK, N, chain
 
 
@@ -135,6 +136,10 @@ FAILING = {
     "refuse": ("kernel_error", 'call 1, kernel refuse: ValueError: expects a "square" tensor'),
     "call_packed": ("kernel_error", "packed function"),
     "be_killed": ("out_of_memory", "killed from outside"),
+    "take_workspaces": ("out_of_memory", "MemoryError: no room for a workspace of 16777216 bytes"),
+    "take_memory": ("out_of_memory", "with all memory taken that it may have in call 1, kernel"),
+    "fill_disk": ("crash", "signal 25 (File size limit exceeded) in call 1, kernel fill_disk"),
+    "print_on_and_on": ("crash", "signal 25 (File size limit exceeded)"),
     "missing": ("bad_request", "call 1: the executable has no kernel missing"),
 }
 
@@ -143,14 +148,24 @@ FAILING = {
 def test_a_failing_kernel_is_a_typed_failure_and_the_batch_goes_on(
     runner: RunnerSession, name: str
 ) -> None:
-    bad = (chain("add", name), replace(QUICK, timeout_ms=300))
+    timeout_ms = 300 if FAILING[name][0] == "timeout" else 20_000
+    bad = (chain("add", name), replace(QUICK, timeout_ms=timeout_ms))
     good = (chain("add"), QUICK)
     first, second, third, fourth = runner.time_many([good, bad, bad, good])
     assert isinstance(first, Timing)
     assert isinstance(fourth, Timing)
-    for result in (second, third, runner.run(bad[0], {}, (2,), 300)):
+    for result in (second, third, runner.run(bad[0], {}, (2,), timeout_ms)):
         assert failure(result).reason == FAILING[name][0]
         assert FAILING[name][1] in failure(result).detail
+
+
+def test_a_kernel_may_open_some_files_and_run_beyond_its_time_out_by_a_little(
+    runner: RunnerSession,
+) -> None:
+    opened = outputs(runner.run(chain("open_files", n_arguments=1), {}, (0,), 10_000))
+    assert 32 <= opened[0][0] <= 64
+    found = outputs(runner.run(chain("find_limits", n_arguments=1), {}, (0,), 7_000))
+    assert found[0][:2].tolist() == [0, 17]  # no core files; seconds of processor time
 
 
 def test_a_kernel_that_prints_does_not_disturb_the_frames(runner: RunnerSession) -> None:
@@ -312,7 +327,7 @@ def test_closing_twice_is_harmless_and_ends_the_runner(executable: Path, tmp_pat
 
 
 def test_conditions_are_read_from_the_tree_that_is_given(executable: Path, tmp_path: Path) -> None:
-    files = {
+    files = BOARD | {
         "proc/loadavg": "0.52 0.3 0.1 1/234 5678\n",
         "proc/stat": "cpu  1 2 3 4 5 6 7 89 0 0\ncpu0 1 2 3 4 5 6 7 8 0 0\n"
         "intr 5 0\nprocs_running 3\nprocs_blocked 0\n",
@@ -320,12 +335,23 @@ def test_conditions_are_read_from_the_tree_that_is_given(executable: Path, tmp_p
         "sys/class/thermal/thermal_zone0/temp": "41000\n",
         "sys/class/thermal/thermal_zone2/temp": "52500\n",
     }
-    for path, text in files.items():
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text(text)
+    write_tree(tmp_path, files)
     with LocalDevice(core=0, root=tmp_path).start(executable) as runner:
         result = timing(runner.time(chain("add"), QUICK))
-    assert result.before == result.after == Conditions(0.52, 3, 89, 1400.5, 52.5)
+    assert (
+        result.before
+        == result.after
+        == Conditions(0.52, 3, 89, 1400.5, 52.5, 7, 0x50005, "ondemand")
+    )
+
+
+@pytest.mark.parametrize(("files", "n_events"), QUOTAS)
+def test_a_quota_of_processor_time_is_counted_where_heat_is_not(
+    executable: Path, tmp_path: Path, files: dict[str, str], n_events: int | None
+) -> None:
+    write_tree(tmp_path, files)
+    with LocalDevice(root=tmp_path).start(executable) as runner:
+        assert timing(runner.time(chain("add"), QUICK)).after.throttle_events == n_events
 
 
 def test_conditions_that_the_board_does_not_tell_are_none(executable: Path, tmp_path: Path) -> None:

@@ -2,18 +2,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from devices.device import Timing
-from devices.errors import ProtocolError, RunnerLostError
+from devices.errors import (
+    DeviceFullError,
+    LeaseFailedError,
+    LeaseHeldError,
+    ProtocolError,
+    RunnerLostError,
+    StaleLeaseError,
+)
 from devices.protocol import Frame, encode_frame
 from devices.session import N_AHEAD, RunnerSession
 
 from .workloads import QUICK, chain
 
 DESCRIPTION = {
-    "protocol": 1,
+    "protocol": 2,
+    "generation": 7,
     "kernels": ["add"],
     "tick_ns": 20,
     "clock": "C",
@@ -23,6 +33,7 @@ DESCRIPTION = {
 }
 UNKNOWN = dict.fromkeys(("load_1min", "n_running", "steal_ticks", "clock_mhz", "temperature_c"))
 TIMING = {
+    "generation": 7,
     "n_repeats": 4,
     "tick_ns": 20,
     "n_preemptions": 0,
@@ -103,7 +114,7 @@ def with_changes(**changes: object) -> Answer:
 @pytest.mark.parametrize(
     "answer",
     [
-        *map(without, TIMING),
+        *map(without, TIMING.keys() - {"generation"}),
         with_changes(id=99),
         with_changes(n_repeats=1.5),
         with_changes(block_ns=["1"]),
@@ -130,9 +141,9 @@ def test_a_stream_that_ends_is_a_lost_runner_with_its_last_words() -> None:
 
 def test_another_protocol_is_refused() -> None:
     def answer(request: Mapping[str, object]) -> bytes:
-        return encode_frame(Frame({"id": request["id"], **DESCRIPTION, "protocol": 2}))
+        return encode_frame(Frame({"id": request["id"], **DESCRIPTION, "protocol": 3}))
 
-    with pytest.raises(ProtocolError, match="speaks protocol 2, this host 1"):
+    with pytest.raises(ProtocolError, match="speaks protocol 3, this host 2"):
         RunnerSession(ScriptedStream(answer))
 
 
@@ -147,3 +158,96 @@ def test_an_interrupted_answer_is_never_taken_for_the_next_ones() -> None:
     session.close()
     assert stream.is_closed
     assert stream.requests == []  # not even asked to stop
+
+
+@pytest.mark.parametrize("generation", [6, 8, None])
+def test_an_answer_of_another_generation_is_void(generation: int | None) -> None:
+    session, stream = session_with(with_changes(generation=generation))
+    assert session.description.generation == 7
+    with pytest.raises(StaleLeaseError, match=f"session {generation} came to session 7"):
+        session.time(chain("add"), QUICK)
+    assert stream.is_closed
+
+
+LEASE = {
+    "generation": 7,
+    "holder": "ada",
+    "host": "bench",
+    "pid": 12,
+    "boot_id": "b",
+    "acquired": "2026-01-02T03:04:05Z",
+    "expires": "2026-01-02T03:04:21Z",
+    "released": None,
+}
+
+
+def refused(reason: str, **more: object) -> ScriptedStream:
+    failure = {"reason": reason, "detail": "no lease"}
+
+    def answer(request: Mapping[str, object]) -> bytes:
+        return encode_frame(Frame({"id": request["id"], "failure": failure, **more}))
+
+    return ScriptedStream(answer)
+
+
+def test_a_held_lease_names_board_holder_host_and_the_way_out() -> None:
+    stream = refused("lease_held", lease=LEASE)
+    with pytest.raises(LeaseHeldError) as caught:
+        RunnerSession(stream, name="rpi4")
+    assert str(caught.value) == (
+        "rpi4: ada on bench since 2026-01-02T03:04:05Z until 2026-01-02T03:04:21Z measures there; "
+        "wait, or end that session with `latloop device steal rpi4`"
+    )
+    assert caught.value.lease is not None
+    assert (caught.value.lease.holder, caught.value.lease.generation) == ("ada", 7)
+    assert stream.is_closed
+
+
+@pytest.mark.parametrize("lease", [None, 3, {}, LEASE | {"pid": "x"}, LEASE | {"expires": 3}])
+def test_a_held_lease_without_a_readable_record_is_held_all_the_same(lease: object) -> None:
+    stream = refused("lease_held", lease=lease)
+    with pytest.raises(LeaseHeldError, match="no lease; wait") as caught:
+        RunnerSession(stream)
+    assert caught.value.lease is None
+
+
+def test_other_trouble_with_a_lease_is_the_boards_and_says_what() -> None:
+    with pytest.raises(LeaseFailedError, match=r"^rpi4: no lease$"):
+        RunnerSession(refused("lease_failed"), name="rpi4")
+    with pytest.raises(DeviceFullError, match=r"^rpi4: no lease$"):
+        RunnerSession(refused("device_full"), name="rpi4")
+
+
+def test_a_description_that_makes_no_sense_leaves_no_stream_open() -> None:
+    stream = ScriptedStream(
+        lambda request: encode_frame(Frame({"id": request["id"], "protocol": 2}))
+    )
+    with pytest.raises(ProtocolError, match="kernels must be a list"):
+        RunnerSession(stream, silence_s=60)
+    assert stream.is_closed
+
+
+def test_beats_between_answers_are_no_answers() -> None:
+    beat = encode_frame(Frame({"op": "beat"}))
+    session, _ = session_with(lambda request: beat + beat + answer_well(request))
+    assert isinstance(session.time(chain("add"), QUICK), Timing)
+    assert isinstance(session.time(chain("add"), QUICK), Timing)
+
+
+def test_weights_are_named_as_they_lie_on_the_board() -> None:
+    stream = ScriptedStream(answer_well)
+    session = RunnerSession(stream, place=lambda path: f"files/{path.name}")
+    sent: list[Mapping[str, object]] = []
+    stream.answer = lambda request: sent.append(request) or answer_well(request)
+    session.time(replace(chain("add"), weights_file=Path("/here/weights")), QUICK)
+    workload = sent[0]["workload"]
+    assert isinstance(workload, dict)
+    assert workload["weights_file"] == "files/weights"
+
+
+def test_what_goes_wrong_names_the_device() -> None:
+    stream = ScriptedStream(answer_well)
+    session = RunnerSession(stream, name="rpi4")
+    stream.answer = lambda _: b""
+    with pytest.raises(RunnerLostError, match=r"^rpi4: the runner closed the stream$"):
+        session.time(chain("add"), QUICK)

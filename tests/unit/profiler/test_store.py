@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ from profiler.store import (
     StoreUnreachableError,
     Visit,
 )
-from profiler.store_schema import APPLICATION_ID, SCHEMA_VERSION
+from profiler.store_schema import APPLICATION_ID, SCHEMA_VERSION, row_to_visit, visit_to_row
 
 ROOT = Path(__file__).parents[3]
 DEVICE = Fingerprint(
@@ -347,3 +348,11 @@ def test_a_visit_that_means_nothing_is_refused(changes: dict[str, object], rule:
 
 def test_a_failure_needs_no_samples() -> None:
     assert replace(VISIT, outcome=Failure("crash", "signal 11")).flags == ()
+
+
+def test_a_visit_from_before_boards_told_of_throttling_is_read() -> None:
+    row = visit_to_row(VISIT, "2026-01-01T00:00:00+00:00")
+    for column in ("before", "after"):
+        for key in ("throttle_events", "throttle_flags", "governor"):
+            del row[column][key]
+    assert row_to_visit(SimpleNamespace(**row), ()).outcome == TIMING

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -149,7 +150,8 @@ class Board:
     def stop(self) -> None:
         """Switch it off, as if somebody had pulled the plug."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
+            with suppress(IndexError, ProcessLookupError):  # it may have failed to start
+                os.kill(self._init(), signal.SIGKILL)
             self._process.wait()
             self._process = None
 

@@ -162,17 +162,13 @@ def test_a_host_that_is_killed_leaves_nothing_on_the_board(
 ) -> None:
     device = make_device(board)
     words = [board.ip, USER, board.key, known_hosts, HOME, executable]
-    host = subprocess.Popen(
-        [sys.executable, "-c", HOST, *map(str, words)],
-        stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
-    )
-    assert host.stdout is not None
-    generation = json.loads(host.stdout.readline())
-    assert [words for words in board.processes() if "files/" in words]
-    host.send_signal(signal.SIGKILL)
-    host.wait()
-    host.stdout.close()
+    command = [sys.executable, "-c", HOST, *map(str, words)]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=root) as host:
+        assert host.stdout is not None
+        generation = json.loads(host.stdout.readline())
+        assert [words for words in board.processes() if "files/" in words]
+        host.send_signal(signal.SIGKILL)
     assert board.wait_until_idle() == []
     with device.start(executable) as session:
         assert times_kernels(session)

@@ -215,3 +215,14 @@ def test_nothing_is_open_after_a_device_was_closed(
         device.start(executable).close()
         device.close()
     assert descriptors() == before
+
+
+def test_what_is_no_executable_is_refused_before_the_board_is_asked(
+    own_board: Board, make_device: MakeDevice, tmp_path: Path
+) -> None:
+    own_board.stop()
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh\nexit 0 # and more\n", encoding="ascii")
+    for path in (script, tmp_path / "missing"):
+        with pytest.raises(ExecutableRefusedError, match=f"lab: .*{path.name}"):
+            make_device(own_board).start(path)

@@ -61,12 +61,24 @@ double find_number(const char *text, const char *word, int n_skipped) {
   }
 }
 
+static int zones[MAX_ZONES], n_zones; /* those that there are: looking for the others takes time */
+
+static double read_zone(int zone) {
+  char path[64];
+  snprintf(path, sizeof path, "/sys/class/thermal/thermal_zone%d/temp", zone);
+  return read_number(path);
+}
+
+void find_thermal_zones(void) {
+  n_zones = 0;
+  for (int zone = 0; zone < MAX_ZONES; zone++)
+    if (!isnan(read_zone(zone))) zones[n_zones++] = zone;
+}
+
 static double hottest_c(void) {
   double hottest = NAN;
-  for (int zone = 0; zone < MAX_ZONES; zone++) {
-    char path[64];
-    snprintf(path, sizeof path, "/sys/class/thermal/thermal_zone%d/temp", zone);
-    double millidegrees = read_number(path);
+  for (int i = 0; i < n_zones; i++) {
+    double millidegrees = read_zone(zones[i]);
     if (!isnan(millidegrees) && !(millidegrees / 1000 <= hottest)) hottest = millidegrees / 1000;
   }
   return hottest;

@@ -33,6 +33,9 @@ typedef struct {
   char governor[32];      /* "": not told */
 } Conditions;
 
+/* Notes which zones tell a temperature; others are not read. Once the root is set. */
+void find_thermal_zones(void);
+
 /* core < 0: the clock of core 0. */
 Conditions read_conditions(int64_t core);
 void write_conditions(Buffer *buffer, const Conditions *conditions);

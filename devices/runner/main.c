@@ -199,6 +199,7 @@ int main(int n_arguments, char **arguments) {
   runner.tick_ns = start_clock();
   runner.notes = share_notes();
   find_throttle_files();
+  find_thermal_zones();
   start_session();
   while (goes_on && host_next(&runner.host, &frame)) {
     JsonNode *node = json_parse(frame.json, frame.json_bytes);

@@ -159,18 +159,18 @@ def test_runners_killed_at_random_moments_lose_nothing_and_wrong_nothing(
 
     def kill_now_and_then() -> None:
         nonlocal n_killed
-        while not done.wait(rng.uniform(0.05, 0.5)):
+        while not done.wait(rng.uniform(0.02, 0.3)):
             n_killed += desk.device.kill()
 
     killer = threading.Thread(target=kill_now_and_then)
     desk.patience = replace(desk.patience, n_losses=10**6)
     killer.start()
     try:
-        desk.visit(ITEMS, n_rounds=10)
+        desk.visit(ITEMS, n_rounds=40)
     finally:
         done.set()
         killer.join()
-    assert_whole(desk, n_rounds=10)
+    assert_whole(desk, n_rounds=40)
     assert n_killed > 0
     assert len(desk.device.started) > 1
     assert desk.store.boards.quarantined_kernels(desk.bench.device_id) == frozenset()

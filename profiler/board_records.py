@@ -74,6 +74,14 @@ class Lease:
 NO_LEASE: Final = Lease()
 
 
+def name_lease(device_id: str, device_name: str) -> str:
+    """A name for a board's lease: of its hardware, and of what a person calls it.
+
+    Boards of the same make that tell no serial number differ by the latter alone.
+    """
+    return f"{device_id.partition('-')[0]} {device_name}"
+
+
 @dataclass(frozen=True, slots=True)
 class Quarantine:
     """A board that nobody shall measure on, why, and since when (UTC, ISO 8601)."""

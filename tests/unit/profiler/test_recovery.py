@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,7 +25,8 @@ from devices.errors import (
     RunnerLostError,
 )
 from devices.local import LocalDevice
-from profiler.board_records import TOGETHER_FLAG
+from devices.session import RunnerSession
+from profiler.board_records import TOGETHER_FLAG, Lease, name_lease
 from profiler.link import link_executable
 from profiler.measure import Item, measure
 from profiler.pipeline import MAX_REPEATS
@@ -63,7 +65,8 @@ class Desk:
     """A bench with a board that may be lost, and what was told meanwhile.
 
     Attributes:
-        kill_after: The runner is killed once, when so many visits are done.
+        kill_after: The runner is lost once, when so many visits are done.
+        lose: How; None kills it.
     """
 
     device: WatchedDevice
@@ -74,6 +77,7 @@ class Desk:
     clock: Clock = field(default_factory=Clock)
     told: list[str] = field(default_factory=list)
     kill_after: int | None = None
+    lose: Callable[[], object] | None = None
 
     def __post_init__(self) -> None:
         self.bench = boards.open_bench(self.device, self.store, self.folder, self.target)
@@ -91,7 +95,7 @@ class Desk:
     def _note_progress(self, n_done: int, _: int) -> None:
         if self.kill_after is not None and n_done >= self.kill_after:
             self.kill_after = None
-            assert self.device.kill()
+            assert (self.lose or self.device.kill)()
 
     def rows(self) -> list[Visit]:
         return list(self.store.visits(self.bench.device_id, purposes={"tune"}))
@@ -176,6 +180,73 @@ def test_runners_killed_at_random_moments_lose_nothing_and_wrong_nothing(
     assert desk.store.boards.quarantined_kernels(desk.bench.device_id) == frozenset()
 
 
+def test_a_runner_that_stops_is_lost_after_its_silence(desk: Desk) -> None:
+    desk.device.silence_s = 2.0
+    desk.kill_after = 20
+    desk.lose = lambda: desk.device.send(signal.SIGSTOP)
+    desk.visit(ITEMS, n_rounds=60)
+    assert_whole(desk, n_rounds=60)
+    assert len(desk.device.started) >= 2
+    assert "heard nothing of the runner for 2 s" in desk.told[0]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_generations_of_visits_grow_with_every_session(
+    desk: Desk, seed: int, tmp_path: Path
+) -> None:
+    desk.device.lease = tmp_path / "lease"
+    rng = random.Random(seed)
+    for _ in range(3):
+        desk.kill_after = rng.randrange(1, 100)
+        desk.visit(ITEMS, n_rounds=desk_rounds(desk) + 60)
+    assert_whole(desk, n_rounds=180)
+    generations = [row.session.generation for row in desk.rows()]
+    assert generations == sorted(generations)
+    assert set(generations) <= set(range(1, 7))
+    assert max(generations) == len(desk.device.started) == 6
+
+
+def desk_rounds(desk: Desk) -> int:
+    """How many rounds were begun."""
+    return max((row.round_index + 1 for row in desk.rows()), default=0)
+
+
+def test_a_board_that_was_taken_over_is_waited_for_and_nothing_old_is_kept(
+    desk: Desk, tmp_path: Path
+) -> None:
+    """Somebody steals the lease, measures, and is done after a while."""
+    desk.device.lease = tmp_path / "lease"
+    thieves: list[RunnerSession] = []
+
+    def steal() -> bool:
+        lease_name = name_lease(desk.bench.device_id, "bench")
+        latest = desk.store.boards.latest_session(lease_name)
+        thief = desk.device.start_as(desk.executable, "Eve", steal=True)
+        thieves.append(thief)
+        generation = thief.description.generation
+        assert generation == 2
+        lease = Lease(lease_name, generation)
+        session = desk.store.boards.begin_session(desk.bench.device_id, lease, "", latest)
+        measured = next(row for row in desk.rows())
+        desk.store.append([replace(measured, session=session, purpose="evaluate")])
+        return True
+
+    def leave(pause_s: float) -> None:
+        desk.clock.sleep(pause_s)
+        if len(desk.clock.pauses_s) == 3:
+            thieves[0].close()
+
+    desk.patience = replace(desk.patience, sleep=leave)
+    desk.kill_after, desk.lose = 20, steal
+    desk.visit(ITEMS, n_rounds=60)
+    assert_whole(desk, n_rounds=60)
+    assert any("waiting for bench: Eve on here" in text for text in desk.told)
+    everything = desk.store.visits(desk.bench.device_id)
+    generations = [row.session.generation for row in everything if row.purpose != "canary"]
+    assert generations == sorted(generations)
+    assert set(generations) == {1, 2, 3}
+
+
 def test_a_kernel_that_takes_the_board_down_twice_is_never_run_again(desk: Desk) -> None:
     desk.device.before_start = lambda _: start_anew(desk.device.root)
     bad = item("bad", "end_runner")
@@ -241,6 +312,7 @@ import sys
 sys.path[:0] = [sys.argv[1]]
 from pathlib import Path
 from devices.local import LocalDevice
+from devices.session import RunnerSession
 from profiler.store import Store
 from profiler.target import Target
 from tests.unit.profiler import boards

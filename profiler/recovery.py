@@ -273,7 +273,7 @@ def _start(
                 raise
             notice(f"waiting for {error}")
         except (RunnerLostError, DeviceUnreachableError) as error:
-            if losses.last is None:
+            if losses.last is None or not _may_come_back(error):
                 raise
             waited_s = patience.clock() - begun_s
             if waited_s >= patience.reconnect_s:
@@ -285,6 +285,11 @@ def _start(
         n_attempts += 1
         patience.sleep(pause_s)
         pause_s = min(2 * pause_s, patience.longest_pause_s)
+
+
+def _may_come_back(error: DeviceError) -> bool:
+    """Whether waiting may help: what is more than out of reach has to be mended by a person."""
+    return isinstance(error, RunnerLostError) or type(error) is DeviceUnreachableError
 
 
 def _judge(

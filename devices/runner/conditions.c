@@ -12,6 +12,8 @@
 
 enum { MAX_ZONES = 64 };
 
+static int n_zones; /* up to the last one that there is */
+
 static const char *system_root = "";
 
 void set_system_root(const char *root) { system_root = root; }
@@ -61,24 +63,26 @@ double find_number(const char *text, const char *word, int n_skipped) {
   }
 }
 
-static int zones[MAX_ZONES], n_zones; /* those that there are: looking for the others takes time */
-
-static double read_zone(int zone) {
-  char path[64];
-  snprintf(path, sizeof path, "/sys/class/thermal/thermal_zone%d/temp", zone);
-  return read_number(path);
+static void name_zone(int zone, char path[64]) {
+  snprintf(path, 64, "/sys/class/thermal/thermal_zone%d/temp", zone);
 }
 
-void find_thermal_zones(void) {
+void find_conditions(void) {
+  char path[64], full[512];
   n_zones = 0;
-  for (int zone = 0; zone < MAX_ZONES; zone++)
-    if (!isnan(read_zone(zone))) zones[n_zones++] = zone;
+  for (int zone = 0; zone < MAX_ZONES; zone++) {
+    name_zone(zone, path);
+    if (full_path(path, full, sizeof full) && !access(full, R_OK)) n_zones = zone + 1;
+  }
+  find_throttle_files();
 }
 
 static double hottest_c(void) {
   double hottest = NAN;
-  for (int i = 0; i < n_zones; i++) {
-    double millidegrees = read_zone(zones[i]);
+  for (int zone = 0; zone < n_zones; zone++) {
+    char path[64];
+    name_zone(zone, path);
+    double millidegrees = read_number(path);
     if (!isnan(millidegrees) && !(millidegrees / 1000 <= hottest)) hottest = millidegrees / 1000;
   }
   return hottest;

@@ -33,8 +33,9 @@ typedef struct {
   char governor[32];      /* "": not told */
 } Conditions;
 
-/* Notes which zones tell a temperature; others are not read. Once the root is set. */
-void find_thermal_zones(void);
+/* Looks once for what the board has to tell, before children are forked: a visit shall not try what
+ * is not there. */
+void find_conditions(void);
 
 /* core < 0: the clock of core 0. */
 Conditions read_conditions(int64_t core);

@@ -8,16 +8,19 @@ network is a workload of many.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from devices.board import Fingerprint
+
+if TYPE_CHECKING:
+    from devices.messages import RunnerDescription
 
 #: Element types of tensors, by numpy's names, and their sizes.
 DTYPE_BYTES: Final[Mapping[str, int]] = {
@@ -26,8 +29,9 @@ DTYPE_BYTES: Final[Mapping[str, int]] = {
 }  # fmt: skip
 
 Region = Literal["arena", "weights"]
+#: `board_lost` is told by the host alone: the whole board went down with the workload in flight.
 FailureReason = Literal[
-    "crash", "timeout", "kernel_error", "out_of_memory", "bad_request", "build_error"
+    "crash", "timeout", "kernel_error", "out_of_memory", "bad_request", "build_error", "board_lost"
 ]
 
 
@@ -115,6 +119,9 @@ class TimingPlan:
     timeout_ms: int
 
 
+TimingRequest = tuple[Workload, TimingPlan]
+
+
 @dataclass(frozen=True, slots=True)
 class Conditions:
     """The state of the board around a timing; None where the board does not tell.
@@ -179,7 +186,23 @@ class Failure:
 
 
 class Runner(Protocol):
-    """An executable of kernels that is running on a device and waits for work."""
+    """An executable of kernels that is running on a device and waits for work.
+
+    Attributes:
+        description: What the runner says of itself, its board and its lease.
+    """
+
+    description: RunnerDescription
+
+    def time_many(self, items: Sequence[TimingRequest]) -> Iterator[Timing | Failure]:
+        """Time workloads one after the other, a few requests sent ahead of the answers.
+
+        A list may grow while its results are drawn: what is appended before its last result was
+        drawn is timed, too.
+
+        Raises:
+            RunnerLostError: the runner itself is gone; what was returned so far stays valid.
+        """
 
     def time(self, workload: Workload, plan: TimingPlan) -> Timing | Failure:
         """Time a workload; a crashing or hanging kernel is a `Failure`, the runner lives on.

@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from devices.device import Failure, Timing, TimingPlan, Workload
+from devices.device import Failure, Timing, TimingPlan, TimingRequest, Workload
 from devices.errors import ProtocolError, RunnerLostError, StaleLeaseError
 from devices.lease import refusal
 from devices.messages import (
@@ -36,8 +36,6 @@ GRACE_S: Final = 20.0
 N_AHEAD: Final = 4
 #: Both sides could wait for each other to read if more than a pipe holds were under way.
 _MAX_BYTES_AHEAD: Final = 32 * 1024
-
-TimingRequest = tuple[Workload, TimingPlan]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +105,9 @@ class RunnerSession:
     def time_many(self, items: Sequence[TimingRequest]) -> Iterator[Timing | Failure]:
         """Time workloads one after the other, a few requests sent ahead.
 
-        The iterator may be left early: answers that still come are thrown away. It may not be
-        resumed after another request was made.
+        A list may grow meanwhile; see `devices.device.Runner`. The iterator may be left early:
+        answers that still come are thrown away. It may not be resumed after another request was
+        made.
 
         Returns:
             One result an item, in order.

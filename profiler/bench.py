@@ -12,7 +12,8 @@ from profiler.artifacts import ArtifactStore
 from profiler.store import Purpose, Store
 from profiler.target import Target
 
-#: Called with what is being done, how much of it is done, and how much there is.
+#: Called with what is being done, how much of it is done, and how much there is. Where there is
+#: nothing to count (0 of 0) the text is a message to a person, such as why it takes longer.
 StageProgress = Callable[[str, int, int], None]
 
 #: Every visit that may decide which kernel of an operator is the fastest.
@@ -25,6 +26,20 @@ class NoKernelError(RuntimeError):
 
 def quiet(stage: str, done: int, total: int) -> None:
     """Report no progress."""
+
+
+def staged(
+    progress: StageProgress, stage: str, n_before: int = 0, total: int | None = None
+) -> StageProgress:
+    """Report what is counted under one stage, as a part of it; messages pass as they are."""
+
+    def report(what: str, done: int, n: int) -> None:
+        if n == 0:
+            progress(what, 0, 0)
+        else:
+            progress(stage, n_before + done, n if total is None else total)
+
+    return report
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from profiler.timeline import AS_STAMPED, Timeline
+
 #: Canaries this close in time, before and after, tell a moment's speed.
 WINDOW_S: Final = 4.0
 #: Fewer canaries than this tell nothing.
@@ -38,22 +40,29 @@ class BoardState:
             shape (n_canaries + 1,).
         share: How much of the canaries' movement, in logarithms, whole networks take part in.
         usual: Logarithm of the usual latency over the median of all canaries.
+        timeline: Turns rows' time stamps into the times that all else here is in.
     """
 
     times_s: NDArray[np.float64]
     sums: NDArray[np.float64]
     share: float = 1.0
     usual: float = 0.0
+    timeline: Timeline = AS_STAMPED
 
     @classmethod
-    def from_canaries(cls, times_s: Sequence[float], latency_us: Sequence[float]) -> Self:
+    def from_canaries(
+        cls,
+        times_s: Sequence[float],
+        latency_us: Sequence[float],
+        timeline: Timeline = AS_STAMPED,
+    ) -> Self:
         """Take the median of all canaries for the usual speed."""
         order = np.argsort(np.asarray(times_s, dtype=np.float64), kind="stable")
         times = np.asarray(times_s, dtype=np.float64)[order]
         logs = np.log(np.asarray(latency_us, dtype=np.float64)[order])
         if len(logs):
             logs = logs - np.median(logs)
-        return cls(times, np.concatenate([[0.0], np.cumsum(logs)]))
+        return cls(times, np.concatenate([[0.0], np.cumsum(logs)]), timeline=timeline)
 
     def slowdown(self, time_s: float) -> float:
         """How many times slower than usual the board was; 1 where too few canaries tell."""

@@ -71,6 +71,11 @@ class CanaryWatch:
         return abs(latency_us - usual_us) > max(TOLERANCE * usual_us, 3 * deviation_us)
 
     @property
+    def n_known(self) -> int:
+        """How many latencies it remembers."""
+        return len(self._recent_us)
+
+    @property
     def relative_deviation(self) -> float:
         """Standard deviation of the recent canaries over their median; 0 while there are none."""
         if not self._recent_us:

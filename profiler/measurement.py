@@ -37,7 +37,8 @@ class NetworkLatency:
         operators: Its operators in order of execution, with repetitions.
         latency_us: Median over the sessions' medians, without timestamps between calls.
         session_us: The median of each session.
-        session_s: When each session was made, POSIX time; empty where that is not known.
+        session_s: When each session was made, in seconds, as in `profiler.timeline`; empty where
+            that is not known.
     """
 
     name: str

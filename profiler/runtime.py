@@ -16,14 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices.device import Runner, TimingPlan
-from profiler.bench import Bench, StageProgress, quiet
+from profiler.bench import Bench, StageProgress, quiet, staged
 from profiler.deployment import Deployment
 from profiler.foreign import ForeignModel
-from profiler.measure import NETWORK_PLAN, Item, Sweep, measure
+from profiler.measure import NETWORK_PLAN, Item, measure
 from profiler.measurement import OperatorLatency
 from profiler.network import Network
 from profiler.operator import Operator
 from profiler.plan import ArenaPlan
+from profiler.recovery import Held, hold_session, refuse_quarantined
 from profiler.schedules.schedule import Schedule
 from profiler.store import Purpose
 
@@ -166,7 +167,7 @@ def time_networks(
     items = [bound.item(plan) for bound in prepared.bound]
     visit(
         runtime.bench, prepared.link, items, purpose, n_rounds, rng,
-        lambda done, n: progress("time networks", done, n),
+        staged(progress, "time networks"),
     )  # fmt: skip
 
 
@@ -177,15 +178,34 @@ def visit(
     purpose: Purpose,
     n_rounds: int,
     rng: np.random.Generator,
-    progress: Callable[[int, int], None],
+    progress: StageProgress,
 ) -> None:
-    """Visit items in rounds; nothing is linked or started where all visits were made already."""
+    """Visit items in rounds; nothing is linked or started where all visits were made already.
+
+    A board or runner that is lost meanwhile is started again; see `profiler.recovery`.
+
+    Args:
+        bench: The device, and where results are kept.
+        link: Makes the executable that holds the items' kernels.
+        items: What is visited.
+        purpose: Why.
+        n_rounds: How often.
+        rng: Shuffles each round.
+        progress: Told how many visits are done, and in words what a person wants to know.
+
+    Raises:
+        DeviceError: the board cannot be had any more; see `profiler.recovery.hold_session`.
+    """
     done = bench.store.rounds_done(bench.device_id, purpose)
     failed = bench.store.failed_kernels(bench.device_id)
-    items = [item for item in items if (item.subject, item.schedule, item.kernel) not in failed]
+    items = [item for item in items if item.name not in failed]
     if all(item.round_key(index) in done for item in items for index in range(n_rounds)):
         return
+    refuse_quarantined(bench)
     linked = link()
-    with bench.device.start(linked.executable) as runner:
-        sweep = Sweep(runner, linked.canary, bench.store, bench.device_id, purpose, n_rounds, rng)
-        measure(items, sweep, progress)
+
+    def work(held: Held) -> None:
+        sweep = held.sweep(linked.canary, purpose, n_rounds, rng)
+        measure(items, sweep, lambda done, n: progress("visits", done, n))
+
+    hold_session(bench, linked.executable, work, lambda text: progress(text, 0, 0))

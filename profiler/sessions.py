@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from devices.device import Failure, Timing, TimingPlan
+from devices.errors import RunnerLostError
 from profiler.build import Progress, unheard
 from profiler.canary import CanaryWatch
-from profiler.measure import Item, Sweep, time_canary, time_once, watch_canary
+from profiler.measure import Item, Sweep, SweepLostError, time_canary, time_once, watch_canary
+from profiler.pipeline import LOST
 from profiler.statistics import (
     UNUSABLE_FLAGS,
     order_statistic_interval,
@@ -19,6 +21,7 @@ from profiler.statistics import (
     visit_median_us,
 )
 from profiler.store import Store, Visit
+from profiler.sweep import cool_down, note_visit
 
 #: Eleven sessions leave room for two disturbed ones: the upper 95 % bound of their median is the
 #: third largest, the 95 % interval reaches from the second to the tenth.
@@ -87,9 +90,11 @@ def measure_network(
         sleep: Waits between sessions, in seconds.
 
     Raises:
-        NetworkFailedError: a kernel crashed, hung or reported an error.
-        RunnerLostError: the device is gone.
+        NetworkFailedError: a kernel crashed, hung or reported an error, or the network has taken
+            the board down twice.
+        SweepLostError: the runner is gone.
     """
+    _refuse_quarantined(item, sweep)
     item = replace(item, plan=SESSION_PLAN)
     watch = watch_canary(sweep)
     # Known before the first session: a number that followed from the sessions would bend bounds.
@@ -109,6 +114,8 @@ def measure_network(
         progress(min(n_good, n_sessions), n_sessions)
         if n_good >= n_sessions:
             break
+        if sweep.baseline.asks_to_wait(visit.outcome):
+            cool_down(sweep)
         # More sessions stand closer together: what disturbs them lasts as long.
         sleep(SPACING_S * sweep.n_rounds / n_sessions * (2 if moved else 1))
     return _summarize(visits, n_sessions)
@@ -146,6 +153,14 @@ def choose_n_sessions(relative_deviation: float, least: int) -> int:
     return min(max(least, math.ceil(wanted)), _MOST_TIMES * least)
 
 
+def _refuse_quarantined(item: Item, sweep: Sweep) -> None:
+    if item.name in sweep.store.boards.quarantined_kernels(sweep.device_id):
+        raise NetworkFailedError(
+            f"{item.subject} is in quarantine: the board went down twice while it ran, and it is "
+            f"not run on this device again"
+        )
+
+
 def _within_a_second(timing: Timing) -> TimingPlan:
     """The plan with fewer blocks where a repetition is long: a second or five blocks."""
     latency_us = visit_median_us(timing.block_ns, timing.n_repeats)
@@ -155,7 +170,10 @@ def _within_a_second(timing: Timing) -> TimingPlan:
 
 def _session(item: Item, sweep: Sweep, index: int, watch: CanaryWatch) -> tuple[Visit, bool]:
     before = watch.has_moved(time_canary(sweep))
-    visit = time_once(item, sweep, index)
+    try:
+        visit = time_once(item, sweep, index)
+    except RunnerLostError as error:
+        raise SweepLostError(str(error), (note_visit(item, sweep, index, LOST),)) from error
     moved = watch.has_moved(time_canary(sweep)) or before
     return (replace(visit, flags=(*visit.flags, "canary_moved")) if moved else visit), moved
 

@@ -14,7 +14,18 @@ from profiler.operator import parse_key
 from profiler.schedules.schedule import parse_schedule
 
 #: Flags of visits that are left out where enough others remain.
-UNUSABLE_FLAGS: Final = frozenset({"canary_moved", "stolen"})
+UNUSABLE_FLAGS: Final = frozenset(
+    {
+        "canary_moved",
+        "stolen",
+        "throttled",
+        "hot",
+        "clock_changed",
+        "governor_changed",
+        "preempted",
+        "busy",
+    }
+)
 #: So many visits without such a flag must remain before flagged ones are left out.
 MIN_USABLE_VISITS: Final = 3
 
@@ -50,7 +61,7 @@ class VisitMedian:
         median_us: Median over the visit's blocks of a repetition's latency; None for a failure.
         is_flagged: Whether it carries one of `UNUSABLE_FLAGS`.
         operators: A network's operator keys in call order.
-        time_s: When it was made, POSIX time.
+        time_s: When it was made, in seconds; see `profiler.timeline`.
     """
 
     subject: str

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +27,12 @@ from sqlalchemy.engine import URL
 
 from devices.board import Fingerprint
 from profiler import store_schema as schema
+from profiler.board_records import (
+    BoardRecords,
+    KernelName,
+    check_generations,
+    lock_devices,
+)
 from profiler.board_state import UNHEARD, BoardState
 from profiler.measurement import NetworkLatency, OperatorLatency
 from profiler.operator import Operator
@@ -39,9 +45,11 @@ from profiler.statistics import (
     visit_median_us,
 )
 from profiler.store_open import (
+    Clock,
     DamagedStoreError,
     NewerStoreError,
     NotAStoreError,
+    StaleGenerationError,
     StoreError,
     StoreFullError,
     StoreUnreachableError,
@@ -49,6 +57,7 @@ from profiler.store_open import (
     describe,
     explained,
     locate,
+    stamp,
     writing,
 )
 from profiler.store_rows import (
@@ -60,7 +69,7 @@ from profiler.store_rows import (
     select_in_place,
     select_medians,
 )
-from profiler.store_schema import Purpose, SubjectKind, Visit, row_to_visit, visit_to_row
+from profiler.store_schema import Purpose, Session, SubjectKind, Visit, row_to_visit, visit_to_row
 
 __all__ = [
     "DamagedStoreError",
@@ -68,6 +77,8 @@ __all__ = [
     "NotAStoreError",
     "Purpose",
     "RoundKey",
+    "Session",
+    "StaleGenerationError",
     "Store",
     "StoreError",
     "StoreFullError",
@@ -76,12 +87,13 @@ __all__ = [
     "Visit",
 ]
 
-Clock = Callable[[], datetime]
-
 _PROFILE: Final[frozenset[Purpose]] = frozenset({"profile"})
 #: Visits to networks that tell how far these follow the canaries.
 _NETWORK_PURPOSES: Final[frozenset[Purpose]] = frozenset({"profile", "measure"})
 _VISITS: Final = schema.visits.c
+#: A board that went down under a kernel is no fault of the kernel until it happens twice.
+_FAILED: Final = and_(_VISITS.failure_reason.is_not(None), _VISITS.failure_reason != "board_lost")
+_NOT_LOST: Final = or_(_VISITS.failure_reason.is_(None), _VISITS.failure_reason != "board_lost")
 _N_ROWS_A_PAGE: Final = 1000
 _N_BLOBS_A_PAGE: Final = 100
 
@@ -113,6 +125,8 @@ class Store:
         self._url = url
         self._clock = clock
         self._operators: dict[str, tuple[str, ...]] = {}
+        #: How boards fared: sessions, what took boards down, what is barred.
+        self.boards = BoardRecords(engine, url, clock)
 
     @classmethod
     def open(cls, url_or_path: str | Path, clock: Clock = _utc_now) -> Self:
@@ -127,7 +141,7 @@ class Store:
             ValueError: the URL cannot be read.
         """
         url = locate(url_or_path)
-        return cls(connect(url, _stamp(clock)), url, clock)
+        return cls(connect(url, stamp(clock)), url, clock)
 
     @property
     def location(self) -> str:
@@ -155,7 +169,7 @@ class Store:
             "device_id": fingerprint.device_id,
             "board": asdict(fingerprint.board),
             "runtime": asdict(fingerprint.runtime),
-            "first_seen": _stamp(self._clock),
+            "first_seen": stamp(self._clock),
         }
         with explained(self._url), self._writer.begin() as connection:
             _insert_missing(connection, schema.devices, [row])
@@ -175,10 +189,11 @@ class Store:
 
         Raises:
             ValueError: a visit's device is not registered.
+            StaleGenerationError: a visit was made under a lease that somebody else has taken over.
             StoreFullError: no space is left.
             StoreError: the store cannot be written to.
         """
-        created = _stamp(self._clock)
+        created = stamp(self._clock)
         rows = [visit_to_row(visit, created) for visit in visits]
         networks = {
             str(row["network_digest"]): {
@@ -193,6 +208,7 @@ class Store:
             return
         with explained(self._url), self._writer.begin() as connection:
             _check_registered(connection, {visit.device_id for visit in visits})
+            check_generations(connection, {visit.session for visit in visits})
             _insert_missing(connection, schema.networks, list(networks.values()))
             connection.execute(insert(schema.visits), rows)
 
@@ -215,10 +231,13 @@ class Store:
             yield row_to_visit(row, self._network_operators(row.network_digest))
 
     def rounds_done(self, device_id: str, purpose: Purpose) -> frozenset[RoundKey]:
-        """Which visits of a purpose were already made, failures among them, to resume there."""
+        """Which visits of a purpose were already made, failures among them, to resume there.
+
+        A visit during which the board went down is to be made again.
+        """
         query = select(
             _VISITS.subject, _VISITS.schedule, _VISITS.kernel, _VISITS.round_index
-        ).where(_VISITS.device_id == device_id, _VISITS.purpose == purpose)
+        ).where(_VISITS.device_id == device_id, _VISITS.purpose == purpose, _NOT_LOST)
         with explained(self._url), self._engine.connect() as connection:
             return frozenset(RoundKey(*row) for row in connection.execute(query.distinct()))
 
@@ -238,6 +257,14 @@ class Store:
             rows = connection.execute(query).all()
         return tuple(visit_median_us(row.block_ns, row.n_repeats) for row in reversed(rows))
 
+    def n_visits(self, device_id: str) -> int:
+        """How many visits to a device are kept, without canaries and those that were lost."""
+        query = select(func.count()).where(
+            _VISITS.device_id == device_id, _VISITS.purpose != "canary", _NOT_LOST
+        )
+        with explained(self._url), self._engine.connect() as connection:
+            return int(connection.execute(query).scalar_one())
+
     def n_failures(self, device_id: str) -> int:
         """How many visits to a device failed."""
         query = select(func.count()).where(
@@ -246,16 +273,17 @@ class Store:
         with explained(self._url), self._engine.connect() as connection:
             return int(connection.execute(query).scalar_one())
 
-    def failed_kernels(self, device_id: str) -> frozenset[tuple[str, str, str]]:
-        """(subject, schedule, kernel) of everything that ever failed on a device."""
+    def failed_kernels(self, device_id: str) -> frozenset[KernelName]:
+        """(subject, schedule, kernel) of everything that ever failed or is in quarantine."""
         query = select(_VISITS.subject, _VISITS.schedule, _VISITS.kernel).where(
-            _VISITS.device_id == device_id, _VISITS.failure_reason.is_not(None)
+            _VISITS.device_id == device_id, _FAILED
         )
         with explained(self._url), self._engine.connect() as connection:
-            return frozenset(
+            failed = frozenset(
                 (row.subject, row.schedule, row.kernel)
                 for row in connection.execute(query.distinct())
             )
+        return failed | self.boards.quarantined_kernels(device_id)
 
     def operator_latencies(
         self, device_id: str, purposes: Collection[Purpose] = _PROFILE
@@ -267,7 +295,7 @@ class Store:
             purposes: Visits that count, to operators and to networks that hold them. A kernel
                 that failed under any purpose is not kept.
         """
-        counts = or_(_VISITS.purpose.in_(purposes), _VISITS.failure_reason.is_not(None))
+        counts = or_(_VISITS.purpose.in_(purposes), _FAILED)
         visits = self._medians(device_id, "operator", counts)
         return summarize_operators(visits, self._in_place(device_id, purposes))
 
@@ -286,7 +314,7 @@ class Store:
             purposes: Visits that count.
             operators: Those that are asked for; None for all, which takes longer.
         """
-        counts = or_(_VISITS.purpose.in_(purposes), _VISITS.failure_reason.is_not(None))
+        counts = or_(_VISITS.purpose.in_(purposes), _FAILED)
         if operators is not None:
             counts = and_(counts, _VISITS.subject.in_([operator.key for operator in operators]))
         latencies = summarize_operators(self._medians(device_id, "operator", counts), {})
@@ -296,7 +324,7 @@ class Store:
         self, device_id: str, purposes: Collection[Purpose]
     ) -> tuple[OperatorLatency, ...]:
         """What is known of every schedule of each operator; see `summarize_candidates`."""
-        counts = or_(_VISITS.purpose.in_(purposes), _VISITS.failure_reason.is_not(None))
+        counts = or_(_VISITS.purpose.in_(purposes), _FAILED)
         return summarize_candidates(self._medians(device_id, "operator", counts))
 
     def network_latencies(
@@ -312,9 +340,12 @@ class Store:
         # Operators as they were timed: the kernel that is kept must not change with every canary
         # that is heard later, or its programs would have to be measured again.
         state = self._state(device_id) if subject_kind == "network" else UNHEARD
-        query = select_medians(device_id, subject_kind, counts)
+        barred = self.boards.quarantined_kernels(device_id)
+        query = select_medians(device_id, subject_kind, and_(counts, _NOT_LOST))
         for row in self._rows(query, _N_ROWS_A_PAGE):
-            yield read_median(row, self._network_operators(row.network_digest), state)
+            visit = read_median(row, self._network_operators(row.network_digest), state)
+            is_barred = (visit.subject, visit.schedule, visit.kernel) in barred
+            yield replace(visit, median_us=None) if is_barred else visit
 
     def _in_place(self, device_id: str, purposes: Collection[Purpose]) -> InPlace:
         state = self._state(device_id)
@@ -326,7 +357,8 @@ class Store:
     def _state(self, device_id: str) -> BoardState:
         state = read_state(self._rows(select_canaries(device_id), _N_ROWS_A_PAGE))
         query = select_medians(device_id, "network", _VISITS.purpose.in_(_NETWORK_PURPOSES))
-        visits = (read_median(row, (), UNHEARD) for row in self._rows(query, _N_ROWS_A_PAGE))
+        as_timed = replace(UNHEARD, timeline=state.timeline)
+        visits = (read_median(row, (), as_timed) for row in self._rows(query, _N_ROWS_A_PAGE))
         return state.followed_by(
             (f"{v.subject} {v.kernel}", v.time_s, v.median_us) for v in visits if v.median_us
         )
@@ -353,13 +385,8 @@ class Store:
         return self._operators[digest]
 
 
-def _stamp(clock: Clock) -> str:
-    return clock().astimezone(UTC).isoformat(timespec="milliseconds")
-
-
 def _check_registered(connection: Connection, device_ids: set[str]) -> None:
-    query = select(schema.devices.c.device_id).where(schema.devices.c.device_id.in_(device_ids))
-    missing = device_ids - set(connection.execute(query).scalars())
+    missing = device_ids - lock_devices(connection, device_ids)
     if missing:
         raise ValueError(
             f"device_id must be registered before its visits are appended, "

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -14,10 +15,14 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from profiler.store_migrate import migrate
 from profiler.store_schema import APPLICATION_ID, SCHEMA_VERSION, metadata, store_schema
 
 #: How long a process waits for another one that is writing to the same SQLite file.
 BUSY_TIMEOUT_S: Final = 60.0
+
+#: Tells the time, timezone-aware.
+Clock = Callable[[], datetime]
 
 # https://www.sqlite.org/fileformat.html, 1.3: the database header
 _MAGIC: Final = b"SQLite format 3\0"
@@ -48,6 +53,15 @@ class StoreUnreachableError(StoreError):
 
 class StoreFullError(StoreError):
     """No space is left; nothing of the failed append was kept. Free space and run again."""
+
+
+class StaleGenerationError(StoreError):
+    """Somebody else took the board over; nothing of the append was kept. Wait, and run again."""
+
+
+def stamp(clock: Clock) -> str:
+    """The time as rows hold it: UTC, ISO 8601."""
+    return clock().astimezone(UTC).isoformat(timespec="milliseconds")
 
 
 def locate(url_or_path: str | Path) -> URL:
@@ -221,10 +235,13 @@ def _begin(connection: Connection) -> None:
 
 def _create_or_check(engine: Engine, location: str, created: str) -> None:
     with engine.connect() as connection:
-        if _is_made(connection, location):
+        if _found_version(connection, location) == SCHEMA_VERSION:
             return
     with writing(engine).begin() as connection:
-        if _is_made(connection, location):  # another process was faster
+        version = _found_version(connection, location)
+        if version is not None:  # unless another process was faster, an older one
+            if version < SCHEMA_VERSION:
+                migrate(connection, version, created)
             return
         metadata.create_all(connection)
         if engine.dialect.name == "sqlite":
@@ -235,19 +252,21 @@ def _create_or_check(engine: Engine, location: str, created: str) -> None:
         connection.execute(insert(store_schema), {"version": SCHEMA_VERSION, "created": created})
 
 
-def _is_made(connection: Connection, location: str) -> bool:
+def _found_version(connection: Connection, location: str) -> int | None:
+    """The version of the store that is there; None where there is nothing yet."""
     tables = set(inspect(connection).get_table_names())
     if store_schema.name in tables:
         found = connection.execute(select(store_schema.c.version)).scalars().all()
-        _check_version(location, max(found, default=0))
-        return True
+        version = max(found, default=0)
+        _check_version(location, version)
+        return version
     clashes = tables & set(metadata.tables)
     if clashes:
         raise NotAStoreError(
             f"{location} has tables {', '.join(sorted(clashes))} of another program; "
             f"it was left as it is; name another store with --store"
         )
-    return False
+    return None
 
 
 def _prefer_wal(engine: Engine) -> None:

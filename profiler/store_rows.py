@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Row, Select, select
 from profiler.board_state import BoardState
 from profiler.statistics import UNUSABLE_FLAGS, VisitMedian, visit_median_us
 from profiler.store_schema import Purpose, SubjectKind, unpack_call_ns, visits
+from profiler.timeline import Timeline
 
 _VISITS: Final = visits.c
 
@@ -47,20 +48,28 @@ def select_canaries(device_id: str) -> Select[Any]:
 
 
 def read_state(rows: Iterable[Row[Any]]) -> BoardState:
-    """Rows of `select_canaries` as the board's speed over time."""
-    pairs = [(_time_s(row), visit_median_us(row.block_ns, row.n_repeats)) for row in rows]
-    return BoardState.from_canaries([at for at, _ in pairs], [us for _, us in pairs])
+    """Rows of `select_canaries`, by ascending id, as the board's speed over time."""
+    found = [(row.id, _stamp_s(row), visit_median_us(row.block_ns, row.n_repeats)) for row in rows]
+    timeline = Timeline.from_stamps([row_id for row_id, _, _ in found], [at for _, at, _ in found])
+    return BoardState.from_canaries(
+        list(map(float, timeline.moments_s)), [us for _, _, us in found], timeline
+    )
 
 
-def _time_s(row: Row[Any]) -> float:
+def _stamp_s(row: Row[Any]) -> float:
     return datetime.fromisoformat(row.created).timestamp()
+
+
+def _time_s(row: Row[Any], state: BoardState) -> float:
+    return state.timeline.moment_s(row.id, _stamp_s(row))
 
 
 def read_median(row: Row[Any], operators: tuple[str, ...], state: BoardState) -> VisitMedian:
     """One row of `select_medians`, reduced to its median at the board's usual speed."""
     median_us = None
+    time_s = _time_s(row, state)
     if row.block_ns is not None:
-        median_us = visit_median_us(row.block_ns, row.n_repeats) / state.slowdown(_time_s(row))
+        median_us = visit_median_us(row.block_ns, row.n_repeats) / state.slowdown(time_s)
     return VisitMedian(
         subject=row.subject,
         schedule=row.schedule,
@@ -68,7 +77,7 @@ def read_median(row: Row[Any], operators: tuple[str, ...], state: BoardState) ->
         median_us=median_us,
         is_flagged=not UNUSABLE_FLAGS.isdisjoint(row.flags),
         operators=operators,
-        time_s=_time_s(row),
+        time_s=time_s,
     )
 
 
@@ -97,7 +106,7 @@ def add_in_place(
     A repetition's sample is the mean over the calls of that operator in it, at the board's usual
     speed.
     """
-    slowdown = state.slowdown(_time_s(row))
+    slowdown = state.slowdown(_time_s(row, state))
     call_ns = unpack_call_ns(row.call_ns, row.n_calls)
     is_flagged = not UNUSABLE_FLAGS.isdisjoint(row.flags)
     positions: dict[str, list[int]] = defaultdict(list)

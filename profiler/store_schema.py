@@ -38,7 +38,7 @@ PURPOSES: Final[tuple[str, ...]] = get_args(Purpose)
 #: Marks the header of every SQLite file that is a store; "LatL" in ASCII.
 APPLICATION_ID: Final = 0x4C61744C
 #: Raised by every change after which an older Latloop would misread a store.
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 _JSON: Final = JSON(none_as_null=True)
 
@@ -93,6 +93,10 @@ visits = Table(
     Column("failure_reason", String(32)),
     Column("failure_detail", Text),
     Column("created", String(40), nullable=False),
+    # Since version 2, with defaults: an older Latloop may still be writing to a store it has open.
+    Column("session", BigInteger, nullable=False, server_default="0"),
+    Column("generation", BigInteger, nullable=False, server_default="0"),
+    Column("boot_id", String(64), nullable=False, server_default=""),
     Index("visits_by_subject", "device_id", "subject_kind", "subject", "purpose"),
     Index("visits_by_purpose", "device_id", "purpose"),
     sqlite_autoincrement=True,
@@ -107,6 +111,31 @@ for _change in ("UPDATE", "DELETE"):
             "BEGIN SELECT RAISE(ABORT, 'visits are append-only'); END"
         ).execute_if(dialect="sqlite"),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Under which lease of a board, and since which of its starts, visits were made.
+
+    Attributes:
+        number: The store's, from `BoardRecords.begin_session`; 0 where it does not know of it.
+        generation: Grows each time that the board's lease is taken; 0 without a lease.
+        boot_id: Changes when the board starts anew; "" where the board does not tell.
+    """
+
+    number: int = 0
+    generation: int = 0
+    boot_id: str = ""
+
+    def __post_init__(self) -> None:
+        if self.number < 0 or self.generation < 0:
+            raise ValueError(
+                f"number and generation must be >= 0, got {self.number} and {self.generation}"
+            )
+
+
+#: Of visits that were made outside of any session.
+NO_SESSION: Final = Session()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +155,7 @@ class Visit:
         flags: Doubts about the quality, such as `canary_moved`.
         operators: A network's operator keys in call order; () for an operator.
         created: UTC time in ISO 8601; "" until the store stamps it.
+        session: Under which lease it was made.
     """
 
     device_id: str
@@ -140,6 +170,7 @@ class Visit:
     flags: tuple[str, ...] = ()
     operators: tuple[str, ...] = ()
     created: str = ""
+    session: Session = NO_SESSION
 
     def __post_init__(self) -> None:
         if self.subject_kind not in get_args(SubjectKind):
@@ -204,6 +235,9 @@ def visit_to_row(visit: Visit, created: str) -> dict[str, object]:
         "plan": asdict(visit.plan),
         "flags": list(visit.flags),
         "created": visit.created or created,
+        "session": visit.session.number,
+        "generation": visit.session.generation,
+        "boot_id": visit.session.boot_id,
     }
     if visit.operators:
         row["network_digest"] = network_digest(visit.subject, visit.operators)
@@ -256,6 +290,7 @@ def row_to_visit(row: Row[Any], operators: tuple[str, ...]) -> Visit:
         flags=tuple(row.flags),
         operators=operators,
         created=row.created,
+        session=Session(row.session, row.generation, row.boot_id),
     )
 
 

@@ -30,6 +30,7 @@ _CODES: Final = {
     "NoDiskSpaceError": DEVICE_TROUBLE,
     "ArtifactError": DEVICE_TROUBLE,
     "StoreFullError": DEVICE_TROUBLE,
+    "StaleGenerationError": DEVICE_TROUBLE,
     "StoreError": WRONG_USAGE,
     "NoModelError": WRONG_USAGE,
     "ModelFolderError": WRONG_USAGE,

@@ -44,7 +44,10 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 @contextmanager
 def progress_bars() -> Iterator[StageProgress]:
-    """Bars with the time left on stderr, one for each stage; lines where it is no terminal."""
+    """Bars with the time left on stderr, one for each stage; lines where it is no terminal.
+
+    Messages, which have nothing to count, are lines in either case.
+    """
     if not sys.stderr.isatty():
         yield _progress_lines()
         return
@@ -75,6 +78,9 @@ def _update(bars: Progress) -> StageProgress:
     finished: set[str] = set()
 
     def report(stage: str, done: int, total: int) -> None:
+        if total == 0:
+            bars.console.print(stage, markup=False, highlight=False)
+            return
         if stage in finished and done < total:  # the same stage of the next part of the work
             finished.discard(stage)
             bars.reset(tasks[stage])
@@ -88,11 +94,15 @@ def _update(bars: Progress) -> StageProgress:
 
 
 def _progress_lines() -> StageProgress:
-    """A line at each tenth of a stage, for logs."""
+    """A line at each tenth of a stage, and each message, for logs."""
     last: dict[str, int] = {}
 
     def report(stage: str, done: int, total: int) -> None:
-        tenth = 10 if total == 0 else 10 * done // total
+        if total == 0:
+            sys.stderr.write(f"{stage}\n")
+            sys.stderr.flush()
+            return
+        tenth = 10 * done // total
         if last.get(stage) != tenth:
             last[stage] = tenth
             sys.stderr.write(f"{stage}: {done}/{total}\n")

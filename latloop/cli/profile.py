@@ -49,9 +49,16 @@ def profile(
                 "n_space_operators": summary.n_space_operators,
                 "n_networks": summary.n_networks,
                 "n_failures": summary.n_failures,
+                "utilization": summary.utilization,
+                "cooling_s": summary.cooling_s,
             }
         )
         return
+    if summary.utilization is not None:
+        cooling = f", {summary.cooling_s:.0f} s of cooling down aside" if summary.cooling_s else ""
+        output.say(
+            f"{device}: kernels ran for {summary.utilization:.0%} of the time on the board{cooling}"
+        )
     output.say(
         f"{device}: {summary.n_operators} of {summary.n_space_operators} operators and "
         f"{summary.n_networks} networks of {space} are measured, {summary.n_failures} visits "

@@ -32,8 +32,10 @@ from profiler.deployment import (
 from profiler.importers.kept import Answer
 from profiler.output_check import OutputCheck
 from profiler.plan import ArenaPlan
-from profiler.runtime import Model, Prepared
+from profiler.recovery import Held, hold_session
+from profiler.runtime import Array, Model, Prepared
 from profiler.sessions import NetworkMeasurement
+from profiler.sweep import unnoticed
 
 #: Where no trained weights exist they are drawn, and every report says so.
 WEIGHTS_NOTE = "seeded random weights, not trained: the accuracy is that of the trained subnet"
@@ -150,8 +152,11 @@ def _check(
     others: Sequence[Sequence[Answer]] = (),
 ) -> OutputCheck:
     """Run what is prepared on the inputs of a model's answers, and compare."""
-    with workbench.device.start(prepared.link().executable) as runner:
-        ours = [prepared.bound[0].run(runner, answer.inputs) for answer in answers]
+
+    def work(held: Held) -> list[dict[str, Array]]:
+        return [prepared.bound[0].run(held.runner, answer.inputs) for answer in answers]
+
+    ours = hold_session(workbench.bench, prepared.link().executable, work, unnoticed)
     ways = [[answer.outputs for answer in way] for way in others]
     return compare_answers(answers, [*ways, ours])
 

@@ -7,7 +7,8 @@ import numpy as np
 from latloop.journeys.memory import with_plan
 from latloop.workbench import Workbench
 from profiler.bench import Bench, StageProgress, quiet
-from profiler.measure import Sweep, time_once
+from profiler.measure import time_once
+from profiler.recovery import Held, hold_session, refuse_quarantined
 from profiler.runtime import Model, Prepared
 from profiler.sessions import N_SESSIONS, NetworkMeasurement, measure_network, recall_network
 from profiler.store import Purpose
@@ -56,6 +57,8 @@ def measure_prepared(
 ) -> NetworkMeasurement:
     """Time the first of some prepared networks in spaced sessions; each goes to the store.
 
+    When the board is lost meanwhile the sessions begin anew, because they belong together.
+
     Args:
         bench: The device.
         prepared: Networks that are built for it.
@@ -66,19 +69,15 @@ def measure_prepared(
             runtime can: they tell a later fit what the operators cost inside this network.
     """
     item = prepared.bound[0].item()
+    refuse_quarantined(bench)
     linked = prepared.link()
-    with bench.device.start(linked.executable) as runner:
-        sweep = Sweep(
-            runner=runner,
-            canary=linked.canary,
-            store=bench.store,
-            device_id=bench.device_id,
-            purpose=purpose,
-            n_rounds=N_SESSIONS,
-            rng=np.random.default_rng(),
-        )
+
+    def work(held: Held) -> NetworkMeasurement:
+        sweep = held.sweep(linked.canary, purpose, N_SESSIONS, np.random.default_rng())
         measurement = measure_network(item, sweep, lambda done, n: progress(stage, done, n))
         if item.plan.with_timestamps:
             visits = [time_once(item, sweep, index) for index in range(n_timestamped)]
             sweep.store.append(visits)
         return measurement
+
+    return hold_session(bench, linked.executable, work, lambda text: progress(text, 0, 0))

@@ -27,12 +27,17 @@ class ProfileSummary:
         n_space_operators: Operators that the space has.
         n_networks: Whole networks measured.
         n_failures: Visits that failed.
+        utilization: Share of the time on the board, cooling down aside, in which kernels ran; None
+            where everything was measured before.
+        cooling_s: Seconds in which the board was left alone to cool down.
     """
 
     n_operators: int
     n_space_operators: int
     n_networks: int
     n_failures: int
+    utilization: float | None
+    cooling_s: float
 
 
 def profile(
@@ -53,16 +58,21 @@ def profile(
     """
     design = choose_design(space, n_networks, share, np.random.default_rng(seed))
     rng = np.random.default_rng()
+    boards = workbench.store.boards
+    last_session = boards.last_session(workbench.device_id)
     workbench.runtime.tune(design.operators, "tune", rng, progress)
     networks = [space.lower(genome) for genome in design.genomes]
     time_networks(workbench.runtime, networks, "profile", N_ROUNDS, rng, progress)
     measured = workbench.store.operator_latencies(workbench.device_id, {"tune"})
     known = {row.operator for row in measured}
+    use = boards.use_of_sessions(workbench.device_id, after=last_session)
     return ProfileSummary(
         n_operators=len(known.intersection(space.operators())),
         n_space_operators=len(space.operators()),
         n_networks=len(networks),
         n_failures=workbench.store.n_failures(workbench.device_id),
+        utilization=use.utilization,
+        cooling_s=use.cooling_s,
     )
 
 

@@ -17,6 +17,7 @@ from latloop.workbench import Workbench
 from profiler.bench import StageProgress, quiet
 from profiler.deployment import Deployment
 from profiler.plan import ArenaPlan
+from profiler.recovery import Held, hold_session
 
 Array = NDArray[Any]
 
@@ -52,8 +53,12 @@ def run_model(
         runtime.tune(subject.network.operators, "measure", np.random.default_rng(), progress)
         model = replace(as_model(subject, seed), plan=plan)
         prepared = runtime.prepare([model], progress)
-    with workbench.device.start(prepared.link().executable) as runner:
-        return prepared.bound[0].run(runner, inputs)
+
+    def work(held: Held) -> dict[str, Array]:
+        return prepared.bound[0].run(held.runner, inputs)
+
+    executable = prepared.link().executable
+    return hold_session(workbench.bench, executable, work, lambda text: progress(text, 0, 0))
 
 
 def read_inputs(path: Path) -> dict[str, Array]:

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from devices.ort import RUNTIME_NAME, installed_version, write_model_list
-from profiler.bench import TUNING_PURPOSES, Bench, StageProgress, quiet
+from profiler.bench import TUNING_PURPOSES, Bench, StageProgress, quiet, staged
 from profiler.canary import CANARY, CANARY_PLAN
 from profiler.deployment import (
     FORMAT_VERSION,
@@ -113,7 +113,7 @@ class OrtRuntime:
             purpose,
             N_ROUNDS,
             rng,
-            lambda done, n: progress("time operators", done, n),
+            staged(progress, "time operators"),
         )
 
     def choose_schedule(self) -> Callable[[Operator], Schedule]:

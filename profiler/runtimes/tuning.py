@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from devices.device import Failure
-from profiler.bench import TUNING_PURPOSES, Bench, StageProgress
+from profiler.bench import TUNING_PURPOSES, Bench, StageProgress, staged
 from profiler.build import BuildFailure, Kernel, build_kernels
 from profiler.measure import OPERATOR_PLAN, Item
 from profiler.operator import Operator
@@ -223,7 +223,12 @@ class Tuning:
                 self.purpose,
                 N_TUNING_ROUNDS,
                 self.rng,
-                _shifted(self.progress, start, len(kernels)),
+                staged(
+                    self.progress,
+                    "time kernels",
+                    start * N_TUNING_ROUNDS,
+                    len(kernels) * N_TUNING_ROUNDS,
+                ),
             )
 
     def _record_build_failures(self, built: Sequence[Kernel | BuildFailure]) -> None:
@@ -258,8 +263,3 @@ def operator_item(kernel: Kernel) -> Item:
         workload=program.workload,
         plan=OPERATOR_PLAN,
     )
-
-
-def _shifted(progress: StageProgress, start: int, n_kernels: int) -> Callable[[int, int], None]:
-    total = n_kernels * N_TUNING_ROUNDS
-    return lambda done, _: progress("time kernels", start * N_TUNING_ROUNDS + done, total)

@@ -43,15 +43,17 @@ def test_json_never_holds_a_number_that_json_does_not_have() -> None:
         output.print_json({"latency_ms": float("nan")})
 
 
-def test_a_log_gets_a_line_for_each_tenth_of_a_stage(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_gets_a_line_for_each_tenth_of_a_stage_and_for_each_message(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with output.progress_bars() as report:
         for done in range(201):
             report("compile", done, 200)
-        report("link", 0, 0)
+        report("bench has started anew", 0, 0)
     printed = capsys.readouterr()
     assert printed.out == ""
     tenths = [f"compile: {done}/200" for done in range(0, 201, 20)]
-    assert printed.err.splitlines() == [*tenths, "link: 0/0"]
+    assert printed.err.splitlines() == [*tenths, "bench has started anew"]
 
 
 def test_a_log_gets_a_stage_again_when_it_begins_again(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
 from devices.board import Board, Fingerprint, Runtime
-from devices.device import Conditions, Failure, KernelCall, Tensor, Timing, TimingPlan, Workload
+from devices.device import (
+    Conditions,
+    Failure,
+    KernelCall,
+    Tensor,
+    Timing,
+    TimingPlan,
+    TimingRequest,
+    Workload,
+)
+from devices.messages import RunnerDescription
 from profiler.measure import Item
 
 DEVICE = Fingerprint(
@@ -19,6 +29,7 @@ DEVICE = Fingerprint(
 QUIET = Conditions(0.1, 1, 100, 2400.0, 40.0)
 PLAN = TimingPlan(1, 1, 5, False, 100)
 CRASH = Failure("crash", "signal 11")
+DESCRIPTION = RunnerDescription(2, (), 20, "monotonic", 4096, 4711, "")
 
 #: Called with a kernel's name and which visit to it this is, from 1.
 Script = Callable[[str, int], Timing | Failure]
@@ -52,6 +63,9 @@ class ScriptedRunner:
         self.now_s = 0.0
         self.visited: list[str] = []
         self.plans: list[TimingPlan] = []
+        self.description = DESCRIPTION
+        #: For each visit that was drawn from several, how many were known beyond it.
+        self.n_ahead: list[int] = []
 
     def time(self, workload: Workload, plan: TimingPlan) -> Timing | Failure:
         name = workload.calls[0].kernel
@@ -59,6 +73,15 @@ class ScriptedRunner:
         self.plans.append(plan)
         self.now_s += self.visit_s
         return self.script(name, self.visited.count(name))
+
+    def time_many(self, items: Sequence[TimingRequest]) -> Iterator[Timing | Failure]:
+        for position, (workload, plan) in enumerate(items):
+            self.n_ahead.append(len(items) - position - 1)
+            yield self.time(workload, plan)
+
+    def sleep(self, pause_s: float) -> None:
+        """Let the simulated clock pass."""
+        self.now_s += pause_s
 
     def run(
         self,
@@ -82,6 +105,12 @@ class ScriptedRunner:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    @property
+    def n_ahead_of_items(self) -> list[int]:
+        """For each visit but the canary's, how many were known beyond it."""
+        pairs = zip(self.visited, self.n_ahead, strict=True)
+        return [n for name, n in pairs if name != "canary"]
 
     @property
     def items_visited(self) -> list[str]:

@@ -7,15 +7,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from devices.device import Conditions, Failure, Timing
 from devices.errors import RunnerLostError
-from profiler import measure as policy
-from profiler.measure import MAX_REPEATS, Item, Sweep, measure, quality_flags
+from devices.session import N_AHEAD
+from profiler.baseline import DEADLINE_S, PAUSE_S
+from profiler.board_records import BEHIND_FLAG
+from profiler.measure import MAX_REPEATS, Item, Sweep, SweepLostError, measure, quality_flags
+from profiler.pipeline import LOST, REPEATED_SHARE
+from profiler.quality import Allowance
 from profiler.store import RoundKey, Store, Visit
 
 from .scripted import CRASH, DEVICE, QUIET, ScriptedRunner, item, steady, timing
@@ -33,7 +36,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture
-def measure_with(store: Store, monkeypatch: pytest.MonkeyPatch) -> MeasureWith:
+def measure_with(store: Store) -> MeasureWith:
     """Measure items with a runner whose time is the policy's time."""
 
     def run(
@@ -41,13 +44,17 @@ def measure_with(store: Store, monkeypatch: pytest.MonkeyPatch) -> MeasureWith:
         items: Sequence[Item] = ITEMS,
         n_rounds: int = 3,
         seed: int = 5,
-        **options: Callable[[int, int], None],
+        progress: Callable[[int, int], None] = lambda *_: None,
+        **settings: object,
     ) -> None:
-        monkeypatch.setattr(policy, "time", SimpleNamespace(monotonic=lambda: runner.now_s))
-        rng = np.random.default_rng(seed)
-        canary = item("canary")
-        sweep = Sweep(runner, canary, store, DEVICE.device_id, "profile", n_rounds, rng)
-        measure(items, sweep, **options)
+        sweep = Sweep(
+            *(runner, item("canary"), store, DEVICE.device_id, "profile", n_rounds),
+            rng=np.random.default_rng(seed),
+            clock=lambda: runner.now_s,
+            sleep=runner.sleep,
+            **settings,  # type: ignore[arg-type]
+        )
+        measure(items, sweep, progress)
 
     return run
 
@@ -110,7 +117,7 @@ def test_a_canary_is_kept_as_a_canary(store: Store, measure_with: MeasureWith) -
     assert {visit.kernel for visit in kept} == {"canary"}
 
 
-@pytest.mark.parametrize("n_before", [0, 8, 9, 12, 40, 80])
+@pytest.mark.parametrize("n_before", [0, 8, 9, 12, 40, 65])
 def test_after_a_lost_runner_the_next_run_makes_only_what_is_missing(
     store: Store, measure_with: MeasureWith, n_before: int
 ) -> None:
@@ -200,15 +207,14 @@ def test_visits_beside_a_canary_that_moved_are_flagged_and_made_again(
     def script(name: str, n: int) -> Timing:
         return timing(moved_us) if name == "canary" and n == 12 else steady(name, n)
 
-    # The first eight canaries find the quiet level; 9, 10 stand around the first block, 11, 12
-    # around the second, 13, 14 around its repetition.
     runner = ScriptedRunner(script, visit_s=0.11)
     measure_with(runner, ITEMS[:12], n_rounds=1)
     flags = flags_by_visit(store)
     again = {name for (name, _), found in flags.items() if len(found) > 1}
-    blocks = " ".join(runner.visited).split("canary")
-    assert again == set(blocks[11].split()) == set(blocks[13].split())
-    assert len(again) == 3
+    # What stands between two canaries; the twelfth is the one that moved.
+    moments = " ".join(runner.visited).split("canary")
+    assert again == {*moments[11].split(), *moments[12].split()}
+    assert len(again) == 6
     for (name, _), found in flags.items():
         assert found == ([("canary_moved",), ()] if name in again else [()])
 
@@ -282,7 +288,7 @@ def test_an_item_that_fails_when_it_is_made_again_is_not_visited_in_later_rounds
         return CRASH if name == "k01" and n == 2 else steady(name, n)
 
     runner = ScriptedRunner(script)
-    measure_with(runner, ITEMS[:3])
+    measure_with(runner, ITEMS[:6])  # as many as stand between two canaries
     assert runner.visited.count("k01") == 2
     assert runner.visited.count("k02") == 4
 
@@ -351,6 +357,33 @@ UNKNOWN = Conditions(None, None, None, None, None)
         (100, around(clock_mhz=2519.0), ()),
         (100, around(clock_mhz=2521.0), ("clock_changed",)),
         (100, around(clock_mhz=2279.0), ("clock_changed",)),
+        (100, around(governor="powersave"), ()),
+        (
+            100,
+            {
+                "before": replace(QUIET, governor="performance"),
+                "after": replace(QUIET, governor="powersave"),
+            },
+            ("governor_changed",),
+        ),
+        # Events of before do not count, flags of before (from bit 16 on) neither.
+        (100, {"before": replace(QUIET, throttle_events=7), **around(throttle_events=7)}, ()),
+        (
+            100,
+            {**around(throttle_events=8), "before": replace(QUIET, throttle_events=7)},
+            ("throttled",),
+        ),
+        (100, around(throttle_flags=0x50000), ()),
+        (100, around(throttle_flags=0x50005), ("throttled",)),
+        # Two may run: the kernel and who talks to the host. One moment of more is chance.
+        (100, around(n_running=9), ()),
+        (
+            100,
+            {"before": replace(QUIET, n_running=3), "after": replace(QUIET, n_running=3)},
+            ("busy",),
+        ),
+        (100, {"before": replace(QUIET, load_1min=3.0)}, ()),
+        (100, {"before": replace(QUIET, load_1min=3.1)}, ("loaded",)),
         (
             0,
             {
@@ -368,14 +401,170 @@ def test_a_timing_raises_the_doubts_that_its_numbers_give(
     assert quality_flags(timing(latency_us, **changes)) == flags
 
 
+@pytest.mark.parametrize(
+    ("allowance", "flags"),
+    [
+        (Allowance(4), ()),
+        (Allowance(3), ("busy",)),
+        (Allowance(4, limit_c=40.0), ()),
+        (Allowance(4, limit_c=39.9), ("hot",)),
+        (Allowance(4, governor="performance"), ()),
+        (Allowance(4, governor="powersave"), ("governor_changed",)),
+    ],
+)
+def test_what_is_allowed_raises_no_doubt(allowance: Allowance, flags: tuple[str, ...]) -> None:
+    state = replace(QUIET, n_running=4, governor="performance")
+    assert quality_flags(timing(100, before=state, after=state), allowance) == flags
+
+
 def test_flags_of_a_timing_are_kept_with_the_visit(store: Store, measure_with: MeasureWith) -> None:
     def script(name: str, n: int) -> Timing:
         if name == "canary":
             return timing(200 if n == 10 else 100)
-        return timing(100, n_preemptions=6)
+        return timing(100, block_ns=(50, 90, 100, 105, 900))
 
     measure_with(ScriptedRunner(script), ITEMS[:1], n_rounds=1)
     assert [visit.flags for visit in visits_in(store)] == [
-        ("preempted", "canary_moved"),
-        ("preempted",),
+        ("unsteady", "canary_moved"),
+        ("unsteady",),
     ]
+
+
+def test_the_board_need_not_wait_for_the_host(measure_with: MeasureWith) -> None:
+    runner = ScriptedRunner(visit_s=0.01)
+    measure_with(runner)
+    # All but the first visits, whose kind is unknown, and the last, behind which nothing comes.
+    assert Counter(runner.n_ahead).most_common(1)[0][0] == N_AHEAD
+    assert sum(n >= N_AHEAD for n in runner.n_ahead) > 0.8 * len(runner.n_ahead)
+    assert max(runner.n_ahead) == N_AHEAD
+
+
+def test_no_more_than_a_moment_of_long_visits_is_asked_for_ahead(
+    measure_with: MeasureWith,
+) -> None:
+    runner = ScriptedRunner(visit_s=2.5)
+    measure_with(runner)
+    assert set(runner.n_ahead_of_items) == {1}  # the canary behind it
+
+
+def test_the_same_visit_is_never_under_way_twice(measure_with: MeasureWith) -> None:
+    runner = ScriptedRunner(visit_s=0.001)
+    measure_with(runner, ITEMS[:1], n_rounds=30)
+    assert set(runner.n_ahead_of_items) <= {0, 1}  # nothing, or the canary
+
+
+def test_what_a_board_slowed_down_is_made_again_after_it_has_cooled(
+    store: Store, measure_with: MeasureWith
+) -> None:
+    def script(name: str, _: int) -> Timing:
+        nonlocal hot_since
+        if name == "k05" and hot_since is None:
+            hot_since = runner.now_s
+        is_hot = hot_since is not None and runner.now_s - hot_since < 20
+        state = replace(QUIET, temperature_c=81.4 if is_hot else 60.0)
+        flags = {"throttle_flags": 0x4 if is_hot and name != "canary" else 0}
+        return timing(100, before=replace(state, **flags), after=replace(state, **flags))
+
+    hot_since: float | None = None
+    runner = ScriptedRunner(script, visit_s=0.01)
+    told: list[str] = []
+    measure_with(runner, n_rounds=1, notice=told.append)
+    assert told == ["cooling down, 81 of 70 C"] * len(told)
+    assert len(told) >= 20 / PAUSE_S - 2
+    flags = flags_by_visit(store)
+    hot = {name: found for (name, _), found in flags.items() if len(found) > 1}
+    assert "k05" in hot
+    assert len(hot) <= N_AHEAD + 2  # those that were under way already
+    for found in hot.values():
+        assert set(found[0]) == {"throttled", "hot"}
+        assert found[1:] == [()]
+    assert all(found[-1] == () for found in flags.values())
+
+
+def test_a_board_that_stays_hot_is_measured_after_the_deadline_and_flagged(
+    store: Store, measure_with: MeasureWith
+) -> None:
+    def script(_: str, __: int) -> Timing:
+        state = replace(QUIET, temperature_c=60.0 if len(runner.visited) < 20 else 75.0)
+        return timing(100, before=state, after=state)
+
+    runner = ScriptedRunner(script, visit_s=0.01)
+    told: list[str] = []
+    measure_with(runner, notice=told.append)
+    assert told[-1] == f"still hot after {DEADLINE_S:.0f} s: what follows is flagged"
+    assert told.count(told[-1]) == 1
+    assert DEADLINE_S <= runner.now_s < DEADLINE_S + 5
+    assert rounds_in(store) == ALL_ROUNDS  # hot is a doubt, and repeating does not help
+    found = [visit.flags for visit in visits_in(store)]
+    assert set(found) == {(), ("hot",)}
+    assert found.count(("hot",)) > 40
+
+
+@pytest.mark.parametrize("flag", ["busy", "preempted", "clock_changed"])
+def test_a_board_that_is_never_quiet_is_not_measured_three_times_over(
+    store: Store, measure_with: MeasureWith, flag: str
+) -> None:
+    crowd = replace(QUIET, n_running=7)
+    doubt: dict[str, dict[str, object]] = {
+        "busy": {"before": crowd, "after": crowd},
+        "preempted": {"n_preemptions": 6},
+        "clock_changed": {"after": replace(QUIET, clock_mhz=1000.0)},
+    }
+    runner = ScriptedRunner(
+        lambda name, _: timing(100, **({} if name == "canary" else doubt[flag]))
+    )
+    measure_with(runner)
+    assert len(runner.items_visited) == 60 + REPEATED_SHARE * 60
+    assert {visit.flags for visit in visits_in(store)} == {(flag,)}
+    assert set(rounds_in(store)) == set(ALL_ROUNDS)
+
+
+def test_what_another_process_disturbed_is_made_again(
+    store: Store, measure_with: MeasureWith
+) -> None:
+    crowd = replace(QUIET, n_running=3)
+
+    def script(name: str, n: int) -> Timing:
+        is_crowded = name == "k03" and n == 2
+        return timing(100, before=crowd, after=crowd) if is_crowded else steady(name, n)
+
+    measure_with(ScriptedRunner(script), ITEMS)
+    flags = flags_by_visit(store)
+    assert flags["k03", 1] == [("busy",), ()]
+    assert sum(map(len, flags.values())) == 61
+
+
+def test_a_lost_runner_tells_what_was_in_flight_and_what_was_answered_is_kept(
+    store: Store, measure_with: MeasureWith
+) -> None:
+    def lose(name: str, n: int) -> Timing:
+        if len(runner.visited) > 20:
+            raise RunnerLostError("the cable")
+        return steady(name, n)
+
+    runner = ScriptedRunner(lose, visit_s=0.01)
+    with pytest.raises(SweepLostError, match="the cable") as caught:
+        measure_with(runner)
+    assert not caught.value.is_noted
+    in_flight = [visit.kernel for visit in caught.value.in_flight]
+    assert in_flight[0] == runner.visited[20]
+    assert 1 < len(in_flight) <= N_AHEAD + 1
+    assert {visit.outcome for visit in caught.value.in_flight} == {LOST}
+    flags = [visit.flags for visit in caught.value.in_flight]
+    assert flags == [(), *[(BEHIND_FLAG,)] * (len(in_flight) - 1)]
+    kept = visits_in(store)
+    assert [visit.kernel for visit in kept] == runner.items_visited[:-1]
+    assert {visit.flags for visit in kept} == {("unwatched",)}
+
+
+def test_suspects_are_visited_first_and_alone(store: Store, measure_with: MeasureWith) -> None:
+    runner = ScriptedRunner(visit_s=0.01)
+    suspects = frozenset(each.name for each in ITEMS[7:9])
+    measure_with(runner, suspects=suspects)
+    assert set(runner.items_visited[:2]) == {"k07", "k08"}
+    visited = [name for name in runner.visited if name in {"k07", "k08"}]
+    for name in visited[:2]:
+        assert runner.n_ahead[runner.visited.index(name)] == 0
+    assert max(runner.n_ahead) == N_AHEAD
+    assert rounds_in(store) == ALL_ROUNDS
+    assert store.boards.suspects(DEVICE.device_id) == frozenset()

@@ -68,6 +68,8 @@ class Desk:
     learned_from: list[Sequence[Trial]] = field(default_factory=list)
     n_builds: int = 0
 
+    name = "desk"
+
     def start(self, _: Path) -> ScriptedRunner:
         """As a device does."""
         return self.runner

@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from devices.errors import TooFewCoresError
 from devices.system_files import parse_cores, read_text
 
 
-def choose_cores(threads: int, core: int | None = None, root: Path = Path("/")) -> tuple[int, ...]:
+def choose_cores(
+    threads: int,
+    core: int | None = None,
+    root: Path = Path("/"),
+    allowed: Sequence[int] | None = None,
+) -> tuple[int, ...]:
     """A core for each thread, that of the thread which measures first.
 
-    The others are the last ones that this process may use, those that share a processor's units
-    with one chosen before (simultaneous multithreading) only when no others are left.
+    The others are the first of those allowed, those that share a processor's units with one chosen
+    before (simultaneous multithreading) only when no others are left.
 
     Args:
         threads: How many are wanted.
-        core: The first; None takes the last one that this process may use, which serves fewer
-            interrupts than the first.
+        core: The one that measures; None takes the first of those allowed.
         root: Where `sys` is found.
+        allowed: In order of preference. None takes those that this process may use, the last
+            ones first, which serve fewer interrupts.
 
     Raises:
-        TooFewCoresError: this process may not use so many.
+        TooFewCoresError: fewer cores are allowed.
     """
-    allowed = sorted(os.sched_getaffinity(0), reverse=True)
+    if allowed is None:
+        allowed = sorted(os.sched_getaffinity(0), reverse=True)
     chosen = [allowed[0] if core is None else core]
     rest = [other for other in allowed if other not in chosen]
     if threads - 1 > len(rest):
         n_most = 1 + len(rest)
         raise TooFewCoresError(
-            f"threads must be at most {n_most}, the cores that this process may use, got {threads}"
+            f"threads must be at most {n_most}, the cores that may be used, got {threads}"
         )
     while len(chosen) < threads:
         shared = {twin for each in chosen for twin in _siblings(each, root)}

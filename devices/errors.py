@@ -30,6 +30,18 @@ class DeviceUnreachableError(DeviceError):
     """The device does not answer: check power and network, then try again."""
 
 
+class BoardChangedError(DeviceError):
+    """Another board answers under the enrolled one's address: find that one, or enroll again."""
+
+
+class UnsupportedBoardError(DeviceError):
+    """There are no kernels for this processor: take a board with another one."""
+
+
+class NoFolderError(DeviceError):
+    """No folder of the board can hold Latloop's files: make one, and name it when enrolling."""
+
+
 class AuthenticationRefusedError(DeviceUnreachableError):
     """The board lets nobody in with these keys: do not try again before a person mended that."""
 

@@ -6,12 +6,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-from devices.processes import BusyProcess, busy_processes, read_cpu_times
-from devices.system_files import read_text
-
-Severity = Literal["note", "warning", "unfit"]
+from devices.findings import (
+    Finding,
+    check_clock_limits,
+    check_kinds,
+    check_temperature,
+    check_throttling,
+    check_turbo,
+)
+from devices.processes import BusyProcess, CpuTimes, busy_processes, read_cpu_times
+from devices.system_files import find_paths, read_int, read_text
 
 _INTERVAL_S: Final = 1.0
 _CPU: Final = "sys/devices/system/cpu"
@@ -20,24 +26,8 @@ _CPU: Final = "sys/devices/system/cpu"
 _BUSY_SHARE: Final = 0.05
 _UNFIT_SHARE: Final = 0.5
 _STEAL_SHARE: Final = 0.01
-_HOT_C: Final = 80.0
 #: Blocks last at least 1,000 ticks: above this a block is too long for short kernels.
 _COARSE_TICK_NS: Final = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One reading that disturbs measurements.
-
-    Attributes:
-        severity: `unfit` means that measurements would be worthless now.
-        text: The reading, with its number.
-        remedy: A command to type, or what to do.
-    """
-
-    severity: Severity
-    text: str
-    remedy: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +47,7 @@ def check(
     tick_ns: int | None = None,
     root: Path = Path("/"),
     sleep: Callable[[float], None] = time.sleep,
+    refresh: Callable[[], None] | None = None,
 ) -> Health:
     """Look at the board for one second.
 
@@ -65,48 +56,52 @@ def check(
         tick_ns: Smallest step of the clock, from the runner's description, where it is known.
         root: Where `proc` and `sys` are found.
         sleep: Waits so many seconds.
+        refresh: Brings the files below `root` up to date, where they are a board's; called before
+            and after the second.
+
+    Raises:
+        DeviceUnreachableError: the board did not answer to `refresh`.
     """
-    before = read_cpu_times(root)
+    _look(refresh)
+    before, throttled = read_cpu_times(root), _throttle_count(root)
     sleep(_INTERVAL_S)
+    _look(refresh)
     after = read_cpu_times(root)
-    busy = busy_processes(before, after, _INTERVAL_S)
+    interval_s = _interval_s(before, after)
+    busy = busy_processes(before, after, interval_s)
     return Health(
         (
-            *(finding for core in cores for finding in _check_governor(root, core)),
-            *_check_turbo(root),
-            *_check_steal(before.steal_s, after.steal_s),
+            *check_throttling(root, _throttle_count(root) - throttled),
+            *(finding for core in cores for finding in check_clock_limits(root, core)),
+            *check_turbo(root),
+            *check_kinds(root, cores),
+            *_check_steal((after.steal_s - before.steal_s) / interval_s),
             *_check_others(busy, after.n_cores, len(cores)),
-            *_check_temperature(root),
-            *_check_clock(tick_ns),
+            *_check_users(root),
+            *check_temperature(root),
+            *_check_tick(tick_ns),
         )
     )
 
 
-def _check_governor(root: Path, core: int) -> Iterator[Finding]:
-    path = f"{_CPU}/cpu{core}/cpufreq/scaling_governor"
-    governor = read_text(root, path)
-    if governor and governor != "performance":
-        yield Finding(
-            "warning",
-            f"the clock governor of core {core} is {governor}: the clock follows the load",
-            f"echo performance | sudo tee /{path}",
-        )
+def _look(refresh: Callable[[], None] | None) -> None:
+    if refresh is not None:
+        refresh()
 
 
-def _check_turbo(root: Path) -> Iterator[Finding]:
-    no_turbo = f"{_CPU}/intel_pstate/no_turbo"
-    boost = f"{_CPU}/cpufreq/boost"
-    for path, on, off in ((no_turbo, "0", "1"), (boost, "1", "0")):
-        if read_text(root, path) == on:
-            yield Finding(
-                "note",
-                "turbo clocks are on: the clock depends on temperature and on other cores",
-                f"echo {off} | sudo tee /{path}",
-            )
+def _interval_s(before: CpuTimes, after: CpuTimes) -> float:
+    """What passed on the board, whose answers may take long to arrive."""
+    if before.uptime_s is None or after.uptime_s is None:
+        return _INTERVAL_S
+    return max(after.uptime_s - before.uptime_s, _INTERVAL_S)
 
 
-def _check_steal(before_s: float, after_s: float) -> Iterator[Finding]:
-    share = (after_s - before_s) / _INTERVAL_S
+def _throttle_count(root: Path) -> int:
+    paths = find_paths(root, f"{_CPU}/cpu[0-9]*/thermal_throttle/core_throttle_count")
+    return sum(read_int(path.parent, path.name) or 0 for path in paths)
+
+
+def _check_steal(share: float) -> Iterator[Finding]:
     if share > _STEAL_SHARE:
         yield Finding(
             "unfit" if share > _UNFIT_SHARE else "warning",
@@ -129,18 +124,19 @@ def _check_others(busy: tuple[BusyProcess, ...], n_cores: int, n_used: int) -> I
     )
 
 
-def _check_temperature(root: Path) -> Iterator[Finding]:
-    for path in sorted(root.glob("sys/class/thermal/thermal_zone*/temp")):
-        text = read_text(path.parent, path.name)
-        if text.isdigit() and int(text) / 1000 > _HOT_C:
-            yield Finding(
-                "warning",
-                f"{path.parent.name} is at {int(text) / 1000:.0f} °C: the clock may be throttled",
-                "let the board cool down, or give it a fan",
-            )
+def _check_users(root: Path) -> Iterator[Finding]:
+    names = [
+        line.split()[0] for line in read_text(root, "board/users").splitlines() if line.split()
+    ]
+    if names:
+        yield Finding(
+            "warning",
+            f"people are logged in: {', '.join(sorted(set(names)))}",
+            "ask them to leave the board alone while it measures",
+        )
 
 
-def _check_clock(tick_ns: int | None) -> Iterator[Finding]:
+def _check_tick(tick_ns: int | None) -> Iterator[Finding]:
     if tick_ns is not None and tick_ns > _COARSE_TICK_NS:
         yield Finding(
             "warning",

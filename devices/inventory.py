@@ -6,36 +6,39 @@ runtime = "latloop"
 threads = 2
 core = 1
 notes = "the machine under the desk"
+
+Boards (`transport = "ssh"`) are written by `latloop device enroll`, with the tables
+`[device.NAME.board]`, `[device.NAME.target]` and `[device.NAME.identity]`.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
-from typing import Final, Literal, cast, get_args
+from typing import Any, Final, Literal, get_args
 
-from devices.cores import choose_cores
-from devices.errors import InventoryError, TooFewCoresError, UnknownDeviceError
-from devices.local import LocalDevice
-from devices.ort import OrtDevice
+from devices.clusters import Cluster
+from devices.errors import InventoryError, UnknownDeviceError
+from devices.inventory_rules import (
+    CLUSTER_RULES,
+    DEVICE_RULES,
+    SSH_KEYS,
+    SUBTABLES,
+    TRANSPORTS,
+    check_table,
+)
+from devices.tables import BoardTable, Identity, TargetTable
 
-Transport = Literal["local"]
+Transport = Literal["local", "ssh"]
 RuntimeName = Literal["latloop", "onnxruntime"]
-#: A device on this machine.
-HostDevice = LocalDevice | OrtDevice
+assert get_args(Transport) == TRANSPORTS
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_CHOICES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {"transport": get_args(Transport), "runtime": get_args(RuntimeName)}
-)
-_TYPES: Final[Mapping[str, type]] = MappingProxyType(
-    {"transport": str, "runtime": str, "threads": int, "core": int, "notes": str}
-)
-_TYPE_NAMES: Final = {str: "a text", int: "a whole number"}
+#: What an entry's table gives as it stands.
+_PLAIN: Final = ("threads", "core", "notes", "runtime", *(k for k in SSH_KEYS if k != "launcher"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,14 @@ class DeviceEntry:
             the transport's choice of the other cores.
         notes: For people.
         runtime: What runs on it.
+        host, user, port, jump, key_file: The way to a board; see `devices.ssh.SshAddress`.
+        folder: Where Latloop's files lie on a board.
+        launcher: Program and arguments that a board's runner is started with.
+        root: Where a board has `proc` and `sys`.
+        board: What enroll learned of a board.
+        target: What code is generated for.
+        identity: What tells a board from others; None compares nothing.
+        place: The file and table that it comes from, for messages.
     """
 
     name: str
@@ -58,6 +69,18 @@ class DeviceEntry:
     core: int | None = None
     notes: str = ""
     runtime: RuntimeName = "latloop"
+    host: str = ""
+    user: str | None = None
+    port: int | None = None
+    jump: str | None = None
+    key_file: str | None = None
+    folder: str = ""
+    launcher: tuple[str, ...] = ()
+    root: str = "/"
+    board: BoardTable = field(default_factory=BoardTable)
+    target: TargetTable = field(default_factory=TargetTable)
+    identity: Identity | None = None
+    place: str = ""
 
 
 LOCAL: Final = DeviceEntry("local", notes="this machine, one thread")
@@ -102,8 +125,25 @@ def read_inventory(path: Path | None) -> Inventory:
     if path is None or not path.exists():
         return Inventory()
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InventoryError(f"cannot read {path}: {error}") from error
+    return parse_inventory(text, path)
+
+
+def parse_inventory(text: str, path: Path) -> Inventory:
+    """Read what stands, or shall stand, in an inventory file.
+
+    Args:
+        text: TOML.
+        path: The file, for messages.
+
+    Raises:
+        InventoryError: it is no TOML, or a table, key or value is wrong.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise InventoryError(f"cannot read {path}: {error}") from error
     unknown = set(document) - {"device"}
     if unknown:
@@ -113,62 +153,101 @@ def read_inventory(path: Path | None) -> Inventory:
     tables = document.get("device", {})
     if not isinstance(tables, dict):
         raise InventoryError(f"{path}: device must be tables [device.NAME], got {tables!r}")
-    entries = tuple(_read_entry(path, name, table) for name, table in tables.items())
+    entries = tuple(read_entry(f"{path}: ", name, table) for name, table in tables.items())
     named = {entry.name for entry in entries}
     always = tuple(entry for name, entry in _ALWAYS.items() if name not in named)
     return Inventory((*always, *entries), path)
 
 
-def open_device(entry: DeviceEntry, versions: Iterable[tuple[str, str]] = ()) -> HostDevice:
-    """The device that an entry describes.
-
-    Args:
-        entry: From `Inventory.find`.
-        versions: (component, version) pairs for the runtime's fingerprint, such as TVM's.
+def check_name(name: str, place: str = "") -> None:
+    """Refuse what cannot name a device.
 
     Raises:
-        TooFewCoresError: the device has fewer cores than the entry wants threads.
+        InventoryError: the rule.
     """
-    kind = LocalDevice if entry.runtime == "latloop" else OrtDevice
-    try:
-        choose_cores(entry.threads, entry.core)
-    except TooFewCoresError as error:
-        raise TooFewCoresError(f"[device.{entry.name}] {error}") from error
-    return kind(entry.name, entry.threads, entry.core, tuple(versions))
-
-
-def _read_entry(path: Path, name: str, table: object) -> DeviceEntry:
-    place = f"{path}: [device.{name}]"
     if not _NAME.fullmatch(name):
-        raise InventoryError(f"{place}: a name must be letters, digits and . _ -, got {name!r}")
-    if not isinstance(table, dict):
-        raise InventoryError(f"{place} must be a table, got {table!r}")
-    for key, value in table.items():
-        _check_value(place, key, value)
+        raise InventoryError(f"{place}a name must be letters, digits and . _ -, got {name!r}")
+
+
+def read_entry(source: str, name: str, table: Any) -> DeviceEntry:
+    """One device from its table.
+
+    Args:
+        source: What messages begin with.
+        name: Of the device.
+        table: As it stands in the file.
+
+    Raises:
+        InventoryError: place, value and rule.
+    """
+    place = f"{source}[device.{name}]"
+    check_name(name, f"{place}: ")
+    check_table(place, table, DEVICE_RULES, tuple(SUBTABLES))
     if "transport" not in table and name not in _ALWAYS:
-        allowed = ", ".join(_CHOICES["transport"])
+        allowed = ", ".join(TRANSPORTS)
         raise InventoryError(f"{place} transport is missing; it must be one of {allowed}")
+    for key, rules in SUBTABLES.items():
+        check_table(f"{source}[device.{name}.{key}]", table.get(key, {}), rules)
+    transport = table.get("transport", "local")
+    _check_transport(place, transport, table)
+    plain = {key: table[key] for key in _PLAIN if key in table}
     default = _ALWAYS.get(name, LOCAL)
+    plain.setdefault("runtime", default.runtime)
+    identity = table.get("identity")
     return DeviceEntry(
         name=name,
-        transport=cast(Transport, table.get("transport", "local")),
-        threads=table.get("threads", 1),
-        core=table.get("core"),
-        notes=table.get("notes", ""),
-        runtime=cast(RuntimeName, table.get("runtime", default.runtime)),
+        transport=transport,
+        **plain,
+        launcher=tuple(table.get("launcher", ())),
+        board=_read_board(f"{source}[device.{name}.board]", table.get("board", {})),
+        target=TargetTable(**_frozen(table.get("target", {}))),
+        identity=None if identity is None else _read_identity(place, identity),
+        place=place,
     )
 
 
-def _check_value(place: str, key: str, value: object) -> None:
-    if key not in _TYPES:
-        raise InventoryError(f"{place} unknown key {key!r}; known keys: {', '.join(_TYPES)}")
-    wanted = _TYPES[key]
-    if not isinstance(value, wanted) or isinstance(value, bool):
-        raise InventoryError(f"{place} {key} must be {_TYPE_NAMES[wanted]}, got {value!r}")
-    if key in _CHOICES and value not in _CHOICES[key]:
-        allowed = ", ".join(_CHOICES[key])
-        raise InventoryError(f"{place} {key} must be one of {allowed}, got {value!r}")
-    if key == "threads" and cast(int, value) < 1:
-        raise InventoryError(f"{place} threads must be >= 1, got {value}")
-    if key == "core" and cast(int, value) < 0:
-        raise InventoryError(f"{place} core must be >= 0, got {value}")
+def _check_transport(place: str, transport: str, table: Mapping[str, object]) -> None:
+    """Each transport's keys stand with it alone."""
+    if transport == "ssh":
+        missing = next((key for key in ("host", "folder") if key not in table), None)
+        if missing is not None:
+            raise InventoryError(
+                f"{place} {missing} is missing, which transport ssh needs; "
+                "`latloop device enroll` writes it"
+            )
+        if table.get("runtime", "latloop") != "latloop":
+            raise InventoryError(
+                f"{place} runtime must be latloop with transport ssh, got {table['runtime']!r}"
+            )
+        return
+    foreign = next((key for key in (*SSH_KEYS, "board", "identity") if key in table), None)
+    if foreign is not None:
+        raise InventoryError(f"{place} {foreign} is for transport ssh, got transport {transport!r}")
+
+
+def _read_board(place: str, table: Mapping[str, Any]) -> BoardTable:
+    clusters = table.get("clusters", ())
+    for position, cluster in enumerate(clusters):
+        check_table(f"{place} clusters[{position}]", cluster, CLUSTER_RULES)
+    read = tuple(
+        Cluster(
+            each.get("cpu_model", "unknown"),
+            tuple(each.get("cores", ())),
+            each.get("max_clock_mhz"),
+        )
+        for each in clusters
+    )
+    return BoardTable(**(_frozen(table) | {"clusters": read}))
+
+
+def _read_identity(place: str, table: Mapping[str, Any]) -> Identity:
+    missing = [key for key in SUBTABLES["identity"] if key not in table]
+    if missing:
+        raise InventoryError(
+            f"{place} identity lacks {', '.join(missing)}; remove the table, or enroll again"
+        )
+    return Identity(**table)
+
+
+def _frozen(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from devices.system_files import find_paths, read_text
+from devices.system_files import find_paths, read_int, read_text
 
 #: USER_HZ: fixed in the interface of every architecture that the runner supports.
 _TICKS_PER_S: Final = 100
-_UTIME, _STIME = 11, 12  # fields of /proc/PID/stat, counted after the name in parentheses
+# Fields of /proc/PID/stat, counted after the name in parentheses.
+_PARENT, _UTIME, _STIME = 1, 11, 12
 _STEAL: Final = 8  # field of the `cpu` line in /proc/stat
 
 
@@ -21,14 +23,16 @@ class CpuTimes:
     """What was taken since boot.
 
     Attributes:
-        process_s: Processor seconds by (process number, name), without this process itself.
+        process_s: Processor seconds by (process number, name), without those that read this.
         steal_s: Seconds that the hypervisor took, over all cores.
         n_cores: Cores that are on.
+        uptime_s: Seconds since boot when this was read; None where the board does not tell.
     """
 
     process_s: Mapping[tuple[int, str], float]
     steal_s: float
     n_cores: int
+    uptime_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +45,47 @@ class BusyProcess:
 
 
 def read_cpu_times(root: Path) -> CpuTimes:
-    """Read the times of all processes that are shown."""
+    """Read the times of all processes that are shown.
+
+    A snapshot is read by a script on the board. It and the processes that it descends from (the
+    SSH server's for this connection) are there for our sake, and left out.
+    """
     process_s: dict[tuple[int, str], float] = {}
+    parents: dict[int, int] = {}
     for path in find_paths(root, "proc/[0-9]*/stat"):
-        pid, _, rest = read_text(path.parent, path.name).partition(" (")
+        number, _, rest = read_text(path.parent, path.name).partition(" (")
         name, _, fields = rest.rpartition(") ")
         values = fields.split()
-        if len(values) > _STIME and int(pid) != os.getpid():
+        if len(values) > _STIME and number.isdigit():
             n_ticks = int(values[_UTIME]) + int(values[_STIME])
-            process_s[int(pid), name] = n_ticks / _TICKS_PER_S
+            process_s[int(number), name] = n_ticks / _TICKS_PER_S
+            parents[int(number)] = int(values[_PARENT])
+    ours = _readers(root, parents)
     lines = read_text(root, "proc/stat").splitlines()
     total = lines[0].split() if lines else []
     n_cores = sum(line.startswith("cpu") for line in lines) - 1
     steal_s = int(total[_STEAL]) / _TICKS_PER_S if len(total) > _STEAL else 0.0
-    return CpuTimes(process_s, steal_s, max(n_cores, 1))
+    others_s = {
+        process: taken_s for process, taken_s in process_s.items() if process[0] not in ours
+    }
+    return CpuTimes(others_s, steal_s, max(n_cores, 1), _uptime_s(root))
+
+
+def _readers(root: Path, parents: Mapping[int, int]) -> set[int]:
+    """Processes that are there to read this."""
+    reader = read_int(root, "board/pid")
+    if reader is None:
+        return {os.getpid()}
+    ours = set()
+    while reader is not None and reader not in ours:
+        ours.add(reader)
+        reader = parents.get(reader)
+    return ours
+
+
+def _uptime_s(root: Path) -> float | None:
+    match = re.match(r"\d+\.\d+", read_text(root, "proc/uptime"))
+    return None if match is None else float(match[0])
 
 
 def busy_processes(before: CpuTimes, after: CpuTimes, interval_s: float) -> tuple[BusyProcess, ...]:

@@ -93,7 +93,7 @@ printf '\\n%s end\\n' "$t"
 """
 
 
-def fetch(shell: Shell, into: Path, root: str = "/") -> None:
+def fetch(shell: Shell, into: Path, root: str = "/", name: str = "the board") -> None:
     """Bring a board's small files below a folder, in place of what an earlier call left there.
 
     Missing and unreadable files are absent. Of a long file the first 256 KiB are kept.
@@ -102,6 +102,7 @@ def fetch(shell: Shell, into: Path, root: str = "/") -> None:
         shell: Of the board.
         into: Made when missing; `proc`, `sys`, `etc` and `board` in it are replaced.
         root: Where the board has `proc`, `sys` and `etc`.
+        name: What messages call the board.
 
     Raises:
         DeviceUnreachableError: the board does not answer, or says something else.
@@ -112,17 +113,17 @@ def fetch(shell: Shell, into: Path, root: str = "/") -> None:
     if files.pop("end", None) is None:
         said = answer.stderr.strip()[-200:] or answer.stdout.decode(errors="replace")[-200:]
         raise DeviceUnreachableError(
-            f"the board did not list its system files, its shell ended with status "
+            f"{name} did not list its system files, its shell ended with status "
             f"{answer.status}: {said!r}; does /bin/sh run there?"
         )
-    for name in ("proc", "sys", "etc", "board"):
-        shutil.rmtree(into / name, ignore_errors=True)
-    for name, content in files.items():
-        if not _is_wanted(name):
-            raise DeviceUnreachableError(f"the board sent a file that was not asked for: {name!r}")
-        path = into / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+    for folder in ("proc", "sys", "etc", "board"):
+        shutil.rmtree(into / folder, ignore_errors=True)
+    for path, content in files.items():
+        if not _is_wanted(path):
+            raise DeviceUnreachableError(f"{name} sent a file that was not asked for: {path!r}")
+        place = into / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
 
 
 def snapshot_script(token: str, root: str = "/") -> str:

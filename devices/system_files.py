@@ -35,9 +35,11 @@ def parse_size(text: str) -> int:
 
 
 def parse_cores(text: str) -> tuple[int, ...]:
-    """Core numbers from a list such as `0-3,6`."""
+    """Core numbers from a list such as `0-3,6`; () where it is none."""
+    if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
+        return ()
     cores: list[int] = []
-    for part in filter(None, text.split(",")):
+    for part in text.split(","):
         first, _, last = part.partition("-")
         cores.extend(range(int(first), int(last or first) + 1))
     return tuple(cores)

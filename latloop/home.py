@@ -27,6 +27,11 @@ class Home:
         return self.folder / "devices.toml"
 
     @property
+    def known_hosts(self) -> Path:
+        """Host keys of boards that a person has agreed to, in OpenSSH's format."""
+        return self.folder / "known_hosts"
+
+    @property
     def artifacts(self) -> Path:
         """Object files by content."""
         return self.folder / "artifacts"

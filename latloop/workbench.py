@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from costmodel.errors import ModelFolderError
@@ -12,14 +12,17 @@ from costmodel.latency import LatencyModel
 from costmodel.persist import load_model
 from costmodel.ranking import learn_ranking
 from devices.board import Fingerprint
-from devices.inventory import HostDevice, open_device, read_inventory
+from devices.errors import InventoryError
+from devices.inventory import DeviceEntry, read_inventory
+from devices.open import Access, AnyDevice, close_device, open_device
+from devices.ssh.login import Ask
 from latloop.home import Home
 from profiler.artifacts import ArtifactStore
 from profiler.bench import Bench
 from profiler.runtime import Runtime
 from profiler.runtimes.open import open_runtime, runtime_versions
 from profiler.store import Store
-from profiler.target import target_of
+from profiler.target import Target, override_target, target_of
 from profiler.tunings import TuningPolicy
 
 
@@ -34,12 +37,13 @@ class Workbench:
     Attributes:
         home: Where everything is kept.
         device: Where code runs.
-        fingerprint: Its board and runtime, read when the workbench was opened.
+        fingerprint: Its board and runtime, read when the workbench was opened, with what the
+            inventory says in place of what the board says.
         runtime: What runs on it, with its builds and results.
     """
 
     home: Home
-    device: HostDevice
+    device: AnyDevice
     fingerprint: Fingerprint
     runtime: Runtime
 
@@ -86,8 +90,9 @@ def open_workbench(
     devices_file: Path | None = None,
     *,
     is_exhaustive: bool = False,
+    ask: Ask | None = None,
 ) -> Iterator[Workbench]:
-    """Open a device by name; closes the store at the end.
+    """Open a device by name; closes the store and the way to a board at the end.
 
     Args:
         home: Where everything is kept.
@@ -96,29 +101,58 @@ def open_workbench(
         devices_file: Instead of the home's inventory.
         is_exhaustive: Whether operators are tuned with every candidate, not with the few that a
             ranking of all earlier tuning names.
+        ask: Asks for the password of a board or a key; None never does.
 
     Raises:
         UnknownDeviceError: no device of that name.
         InventoryError: the inventory file is wrong.
+        DeviceError: the board is out of reach, or another one than was enrolled.
         MissingRuntimeError: the device needs ONNX Runtime, which is not installed.
         StoreError: the store cannot be used.
         ArtifactError: the build cache cannot be used.
     """
     inventory = read_inventory(devices_file or home.inventory)
     entry = inventory.find(device_name)
-    device = open_device(entry, runtime_versions(entry.runtime))
-    fingerprint = device.fingerprint()
-    if store_url is None:
-        home.folder.mkdir(parents=True, exist_ok=True)
-    with Store.open(store_url or home.store) as store:
-        store.register_device(fingerprint)
-        bench = Bench(
-            device=device,
-            device_id=fingerprint.device_id,
-            target=target_of(fingerprint.board, device.threads),
-            store=store,
-            artifacts=ArtifactStore(home.artifacts),
-            link_folder=home.link,
-        )
-        runtime = open_runtime(entry.runtime, bench, TuningPolicy(learn_ranking, is_exhaustive))
-        yield Workbench(home, device, fingerprint, runtime)
+    access = Access(home.known_hosts, ask)
+    device = open_device(entry, runtime_versions(entry.runtime), access)
+    try:
+        fingerprint = _read_fingerprint(device, entry)
+        if store_url is None:
+            home.folder.mkdir(parents=True, exist_ok=True)
+        with Store.open(store_url or home.store) as store:
+            store.register_device(fingerprint)
+            bench = Bench(
+                device=device,
+                device_id=fingerprint.device_id,
+                target=find_target(entry, fingerprint),
+                store=store,
+                artifacts=ArtifactStore(home.artifacts),
+                link_folder=home.link,
+            )
+            policy = TuningPolicy(learn_ranking, is_exhaustive)
+            runtime = open_runtime(entry.runtime, bench, policy)
+            yield Workbench(home, device, fingerprint, runtime)
+    finally:
+        close_device(device)
+
+
+def find_target(entry: DeviceEntry, fingerprint: Fingerprint) -> Target:
+    """What code is generated for: what follows from the board, and what the inventory says.
+
+    Raises:
+        InventoryError: what it says makes no sense.
+    """
+    target = target_of(fingerprint.board, entry.threads)
+    try:
+        return override_target(target, entry.target)
+    except ValueError as error:
+        place = entry.place.removesuffix("]")
+        raise InventoryError(f"{place}.target] {error}") from error
+
+
+def _read_fingerprint(device: AnyDevice, entry: DeviceEntry) -> Fingerprint:
+    """What the device says of itself, and what the inventory says in place of it."""
+    said = device.fingerprint()
+    if entry.identity is not None:
+        entry.identity.check(said.board, entry.name)
+    return replace(said, board=entry.board.overlay(said.board))

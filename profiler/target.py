@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from devices.board import Board
+from devices.inventory_rules import ARCHITECTURES
+from devices.tables import TargetTable
 
 #: The letters of `isa` in /proc/cpuinfo with V among them. Linux of processors with a draft of it,
 #: whose instructions are others, lists s and u, too, which are no extensions.
 _RISCV_VECTORS: Final = re.compile(r"rv64[a-rtw-z]*v[a-rtw-z]*(_|$)")
+#: What there are kernels and a runner for.
+TRIPLES: Final = (
+    "x86_64-linux-gnu",
+    "aarch64-linux-gnu",
+    "armv7l-linux-gnueabihf",
+    "riscv64-linux-gnu",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +95,46 @@ def target_of(board: Board, threads: int = 1) -> Target:
         # V promises 128 bits; code for those runs on wider registers, too.
         n_bytes = 16 if has_vectors else 4
         return Target("riscv64-linux-gnu", "generic-rv64", switches, n_bytes, 32, l1, l2, threads)
+    *first, last = ARCHITECTURES
     raise ValueError(
-        f"architecture must be x86_64, aarch64, armv7l or riscv64, got {board.architecture!r}"
+        f"architecture must be {', '.join(first)} or {last}, got {board.architecture!r}"
     )
+
+
+def override_target(target: Target, table: TargetTable) -> Target:
+    """A target with what a person says in its place.
+
+    Another triple makes another target, of which nothing is known but what the person says.
+
+    Raises:
+        ValueError: key, value and rule; the target would make no sense.
+    """
+    if table.triple is not None and table.triple not in TRIPLES:
+        raise ValueError(f"triple must be one of {', '.join(TRIPLES)}, got {table.triple!r}")
+    said = {name: value for name, value in asdict(table).items() if value is not None}
+    changed = replace(target, **said)
+    lacking = sorted({"cpu", "features", "vector_bytes", "n_vector_registers"} - set(said))
+    if changed.triple != target.triple and lacking:
+        raise ValueError(
+            f"triple must be {target.triple!r} as the board's, unless {', '.join(lacking)} "
+            f"are given, too, got {changed.triple!r}"
+        )
+    if changed.l1_bytes > changed.l2_bytes:
+        raise ValueError(
+            f"l1_bytes must be <= l2_bytes, {changed.l2_bytes}, got {changed.l1_bytes}"
+        )
+    return changed
+
+
+def table_of(target: Target) -> dict[str, str | int | list[str]]:
+    """A target's attributes by the keys of `TargetTable`, but for what a device says elsewhere."""
+    said: dict[str, str | int | list[str]] = {
+        "triple": target.triple,
+        "cpu": target.cpu,
+        "features": list(target.features),
+        "vector_bytes": target.vector_bytes,
+        "n_vector_registers": target.n_vector_registers,
+        "l1_bytes": target.l1_bytes,
+        "l2_bytes": target.l2_bytes,
+    }
+    return said

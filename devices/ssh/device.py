@@ -11,7 +11,7 @@ from typing import Final
 from devices.board import Fingerprint
 from devices.errors import DeviceUnreachableError, ExecutableRefusedError, RunnerLostError
 from devices.executable import check_executable
-from devices.fingerprint import read_fingerprint
+from devices.fingerprint import read_architecture, read_fingerprint
 from devices.lease import lease_arguments
 from devices.session import RunnerSession
 from devices.snapshot import fetch
@@ -20,7 +20,6 @@ from devices.ssh.connection import SshConnection
 from devices.ssh.files import BoardFiles
 from devices.ssh.shell import SshShell, start_script
 from devices.ssh.stream import ChannelStream
-from devices.system_files import read_text
 
 SILENCE_S: Final = 8.0
 #: Exit statuses of a shell that cannot run a file.
@@ -81,9 +80,10 @@ class SshDevice:
         """See `devices.device.Device`."""
         with tempfile.TemporaryDirectory(prefix="latloop-") as folder:
             root = Path(folder)
-            fetch(self.shell, root, self.root)
-            machine = read_text(root, "board/machine")
-            return read_fingerprint(root, machine, self.threads, self.versions)
+            fetch(self.shell, root, self.root, self.name)
+            core = self.cores[0] if self.cores else 0
+            architecture = read_architecture(root)
+            return read_fingerprint(root, architecture, self.threads, self.versions, core=core)
 
     def start(self, executable: Path, *, is_stealing: bool = False) -> RunnerSession:
         """Put an executable on the board unless it is there, and start it.

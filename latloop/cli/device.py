@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import typer
 
 from latloop.cli import options, output
 from latloop.cli.errors import ANSWER_IS_NO
 
+if TYPE_CHECKING:
+    from devices.board import Board
+    from latloop.journeys.check import DeviceCheck
+
 app = typer.Typer(
-    help="List devices, and check whether one is fit to measure on.", no_args_is_help=True
+    help="List devices, enroll boards, and check whether a device is fit to measure on.",
+    no_args_is_help=True,
 )
 
 
@@ -56,16 +62,34 @@ def check_device(
                 "tick_ns": result.tick_ns,
                 "is_fit": result.health.is_fit,
                 "findings": [asdict(finding) for finding in result.health.findings],
+                "clusters": [asdict(cluster) for cluster in result.clusters],
+                "governors": {str(core): name for core, name in result.governors.items()},
+                "sensors": [asdict(sensor) for sensor in result.sensors],
+                "was_quarantined": result.was_quarantined,
+                "barred": list(result.barred),
             }
         )
     else:
-        board = fingerprint.board
-        output.say(
-            f"{device}: {board.cpu_model}, {board.architecture}, {board.n_cores} cores, "
-            f"{board.memory_bytes / 2**30:.1f} GiB, clock resolution {result.tick_ns} ns"
-        )
-        for finding in result.health.findings:
-            output.say(f"{finding.severity}: {finding.text}\n    {finding.remedy}")
-        output.say("fit to measure on" if result.health.is_fit else "NOT fit to measure on")
+        _print_check(device, fingerprint.board, result)
     if not result.health.is_fit:
         raise typer.Exit(ANSWER_IS_NO)
+
+
+def _print_check(device: str, board: Board, result: DeviceCheck) -> None:
+    output.say(
+        f"{device}: {board.cpu_model}, {board.architecture}, {board.n_cores} cores, "
+        f"{board.memory_bytes / 2**30:.1f} GiB, clock resolution {result.tick_ns} ns"
+    )
+    if result.login:
+        output.say("".join(f"    {cluster}\n" for cluster in result.clusters).rstrip("\n"))
+    findings = result.health.findings
+    if result.login and findings:
+        output.say(f"commands are to be typed on the board ({result.login}):")
+    for finding in findings:
+        output.say(f"{finding.severity}: {finding.text}\n    {finding.remedy}")
+    for subject in result.barred:
+        output.say(f"not run again, as it took the board down twice: {subject}")
+    if result.was_quarantined:
+        now = "no longer" if result.health.is_fit else "still"
+        output.say(f"{now} in quarantine, where it was because it {result.was_quarantined}")
+    output.say("fit to measure on" if result.health.is_fit else "NOT fit to measure on")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from latloop.cli.output import StageProgress
@@ -100,7 +102,16 @@ def workbench(
     """Open a device by name, as the shared options say."""
     from latloop.workbench import open_workbench  # noqa: PLC0415  # keeps `--help` fast
 
-    return open_workbench(find_home(), device, store, devices, is_exhaustive=exhaustive)
+    return open_workbench(
+        find_home(), device, store, devices, is_exhaustive=exhaustive, ask=find_ask()
+    )
+
+
+def find_ask() -> Callable[[str], str] | None:
+    """Asks for a password, unseen, on a terminal; without one nobody can be asked."""
+    if not sys.stdin.isatty():
+        return None
+    return lambda question: str(typer.prompt(question, hide_input=True, err=True, prompt_suffix=""))
 
 
 def resolve(

@@ -49,7 +49,7 @@ def progress_bars() -> Iterator[StageProgress]:
     Messages, which have nothing to count, are lines in either case.
     """
     if not sys.stderr.isatty():
-        yield _progress_lines()
+        yield progress_lines()
         return
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import (  # noqa: PLC0415
@@ -93,7 +93,7 @@ def _update(bars: Progress) -> StageProgress:
     return report
 
 
-def _progress_lines() -> StageProgress:
+def progress_lines() -> StageProgress:
     """A line at each tenth of a stage, and each message, for logs."""
     last: dict[str, int] = {}
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from devices.device import Failure, Timing
 from devices.health import check as check_health
+from devices.open import system_files
 from latloop.journeys.search_and_deploy import SEARCH_FILE
 from latloop.report.data import (
     CallTime,
@@ -266,7 +267,9 @@ def _quality(workbench: Workbench, visits: list[Visit]) -> DeviceQuality | None:
     )
     flags = Counter(flag for visit in visits for flag in visit.flags)
     failures = Counter(v.outcome.reason for v in visits if isinstance(v.outcome, Failure))
-    health = check_health(workbench.device.cores, root=workbench.device.root)
+    with system_files(workbench.device) as files:
+        cores = workbench.device.cores
+        health = check_health(cores, root=files.root, refresh=files.refresh)
     return DeviceQuality(
         n_visits=len(visits),
         flags=tuple(flags.most_common()),

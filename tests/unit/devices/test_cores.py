@@ -44,3 +44,10 @@ def test_cores_that_share_their_units_come_last(tmp_path: Path) -> None:
 def test_more_threads_than_cores_are_refused_with_both_numbers(tmp_path: Path) -> None:
     with pytest.raises(TooFewCoresError, match=r"threads must be at most 4, .* got 5"):
         choose_cores(5, None, tmp_path)
+
+
+def test_cores_that_the_caller_prefers_are_taken_in_that_order(tmp_path: Path) -> None:
+    assert choose_cores(2, None, tmp_path, (9, 7, 8)) == (9, 7)
+    assert choose_cores(3, 8, tmp_path, (9, 7, 8)) == (8, 9, 7)
+    with pytest.raises(TooFewCoresError, match=r"threads must be at most 3, .* got 4"):
+        choose_cores(4, None, tmp_path, (9, 7, 8))

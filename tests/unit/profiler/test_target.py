@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from devices.board import Board
-from profiler.target import Target, target_of
+from devices.inventory_rules import ARCHITECTURES, TARGET_RULES
+from devices.tables import TargetTable
+from profiler.link import ZIG_TARGETS
+from profiler.target import TRIPLES, Target, override_target, table_of, target_of
 
 V3 = ("avx", "avx2", "fma", "sse2")
 V4 = (*V3, "avx512bw", "avx512dq", "avx512f", "avx512vl")
@@ -107,3 +110,45 @@ def test_whatever_changes_the_code_changes_the_key() -> None:
         Target("x86_64-linux-gnu", "x86-64", threads=2),
     ]
     assert len({variant.key for variant in variants}) == len(variants)
+
+
+def test_there_is_a_triple_for_each_architecture_and_a_linker_for_each_triple() -> None:
+    assert tuple(target_of(board(name)).triple for name in ARCHITECTURES) == TRIPLES
+    assert set(TRIPLES) == set(ZIG_TARGETS)
+
+
+def test_what_a_person_says_of_a_target_stands_in_place_of_what_follows() -> None:
+    plain = target_of(board("aarch64"), threads=2)
+    said = TargetTable(cpu="cortex-a76", features=("+dotprod",), l2_bytes=1 << 20)
+    changed = override_target(plain, said)
+    assert (changed.cpu, changed.features, changed.l2_bytes) == (
+        "cortex-a76", ("+dotprod",), 1 << 20,
+    )  # fmt: skip
+    assert (changed.triple, changed.vector_bytes, changed.threads) == (plain.triple, 16, 2)
+    assert override_target(plain, TargetTable()) == plain
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_target_survives_its_table(architecture: str) -> None:
+    target = target_of(board(architecture), threads=3)
+    table = table_of(target)
+    assert set(table) == set(TARGET_RULES)
+    frozen = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}
+    again = override_target(target_of(board("x86_64"), threads=3), TargetTable(**frozen))  # type: ignore[arg-type]
+    assert again == target
+
+
+@pytest.mark.parametrize(
+    ("said", "rule"),
+    [
+        (TargetTable(triple="mips-linux-gnu"), "triple must be one of x86_64-linux-gnu, .* got 'm"),
+        (
+            TargetTable(triple="riscv64-linux-gnu"),
+            "triple must be 'aarch64-linux-gnu' .* unless cpu, features, n_vector_registers, vec",
+        ),
+        (TargetTable(l1_bytes=1 << 21), "l1_bytes must be <= l2_bytes, 524288, got 2097152"),
+    ],
+)
+def test_a_target_that_makes_no_sense_is_refused(said: TargetTable, rule: str) -> None:
+    with pytest.raises(ValueError, match=rule):
+        override_target(target_of(board("aarch64")), said)

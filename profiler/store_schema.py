@@ -32,7 +32,7 @@ from devices.board import Board, Fingerprint, Runtime
 from devices.device import Conditions, Failure, Timing, TimingPlan
 
 SubjectKind = Literal["operator", "network"]
-Purpose = Literal["tune", "profile", "evaluate", "verify", "measure", "canary"]
+Purpose = Literal["tune", "profile", "evaluate", "verify", "measure", "canary", "calibrate"]
 PURPOSES: Final[tuple[str, ...]] = get_args(Purpose)
 
 #: Marks the header of every SQLite file that is a store; "LatL" in ASCII.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from latloop.cli import options, output
+from latloop.cli import board, options, output
 from latloop.cli.errors import ANSWER_IS_NO
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ app = typer.Typer(
     help="List devices, enroll boards, and check whether a device is fit to measure on.",
     no_args_is_help=True,
 )
+app.command()(board.enroll)
+app.command()(board.calibrate)
+app.command()(board.steal)
 
 
 @app.command("list")

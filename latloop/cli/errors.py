@@ -9,6 +9,7 @@ ANSWER_IS_NO: Final = 1
 WRONG_USAGE: Final = 2
 INCONCLUSIVE: Final = 20
 DEVICE_TROUBLE: Final = 21
+ENVIRONMENT_MOVED: Final = 23
 INTERRUPTED: Final = 130  # as a shell reports SIGINT
 
 #: Classes by name, because importing them all would make `latloop --help` slow. The first name
@@ -17,6 +18,8 @@ _CODES: Final = {
     "InfeasibleLimitError": ANSWER_IS_NO,
     "InfeasibleMemoryError": ANSWER_IS_NO,
     "OverMemoryLimitError": ANSWER_IS_NO,
+    "NotAgreedError": ANSWER_IS_NO,
+    "TooFewPairsError": INCONCLUSIVE,
     "TooLargeForBoardError": WRONG_USAGE,
     "UnknownDeviceError": WRONG_USAGE,
     "InventoryError": WRONG_USAGE,

@@ -7,10 +7,12 @@ network namespace of its own. It dies, and its mounts with it, when the tests' p
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -149,7 +151,8 @@ class Board:
     def stop(self) -> None:
         """Switch it off, as if somebody had pulled the plug."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
+            with suppress(IndexError, ProcessLookupError):  # it may have failed to start
+                os.kill(self._init(), signal.SIGKILL)
             self._process.wait()
             self._process = None
 
@@ -247,6 +250,14 @@ class Board:
         (self.root / "lab/init").write_text(init, encoding="ascii")
 
 
+def remove_leftovers() -> None:
+    """Networks of test runs that were killed; their processes and mounts died with them."""
+    for line in command("ip", "netns", "list").splitlines():
+        match = re.match(r"latloop-(\d+)-", line)
+        if match and not Path(f"/proc/{match[1]}").exists():
+            command("ip", "netns", "del", line.split()[0])
+
+
 def _is_server(words: str) -> bool:
     return words.startswith(("/usr/sbin/sshd", "sshd:", "/usr/sbin/dropbear"))
 
@@ -266,7 +277,8 @@ def _copy_program(program: Path, root: Path) -> None:
 def _wait_for_port(namespace: str, ip: str, timeout_s: float = 60.0) -> None:
     deadline_s = time.monotonic() + timeout_s
     listening = ("ip", "netns", "exec", namespace, "cat", "/proc/net/tcp")
-    wanted = "".join(f"{int(part):02X}" for part in reversed(ip.split("."))) + ":0016"
+    wanted = "".join(f"{int(part):02X}" for part in reversed(ip.split(".")))
+    wanted += ":0016 00000000:0000 0A"  # port 22, listening
     while wanted not in command(*listening):
         assert time.monotonic() < deadline_s, f"no SSH server at {ip}"
         time.sleep(0.02)

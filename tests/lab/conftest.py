@@ -19,7 +19,7 @@ from profiler.link import link_executable
 from profiler.target import Target
 from tests.unit.devices.kernels import compile_kernels
 
-from .board import HOME, Board, Server, fingerprint_of, make_key
+from .board import HOME, Board, Server, fingerprint_of, make_key, remove_leftovers
 
 #: Kernels that the lab's tests call.
 KERNELS = ("add", "twice", "hang", "crash", "nap")
@@ -50,6 +50,7 @@ class Lab:
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     if os.geteuid() != 0:
         pytest.exit("the lab needs root: it makes network namespaces and mounts", 1)
+    remove_leftovers()
     folder = tmp_path_factory.mktemp("lab")
     return Lab(folder, make_key(folder / "key"))
 

@@ -45,6 +45,9 @@ LogLevel ERROR
 MaxStartups 100
 MaxSessions 40
 """
+#: The control groups of this machine, which limit boards, are seen on them, too.
+_GROUPS = Path("/sys/fs/cgroup/cpu")
+_ENTER = f'mount --bind {_GROUPS} "$1{_GROUPS}" && exec chroot "$1" /lab/busybox sh /lab/init'
 _DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9)}
 
 
@@ -107,12 +110,17 @@ class Board:
         return f"latloop-{os.getpid()}-{self.number}"
 
     @property
+    def _group(self) -> Path:
+        return _GROUPS / self._namespace
+
+    @property
     def _link(self) -> str:
         return f"ll{self.number}h"
 
     def make(self) -> None:
         """Lay out its root folder and its network."""
-        for name in ("bin", "dev", "etc/ssh", "proc", "tmp", "run/sshd", "lab", "small", "noexec"):
+        folders = ("bin", "dev", "etc/ssh", "proc", "tmp", "run/sshd", "lab", "small", "noexec")
+        for name in (*folders, str(_GROUPS).lstrip("/")):
             (self.root / name).mkdir(parents=True)
         (self.root / "tmp").chmod(0o1777)
         self.root.chmod(0o755)
@@ -122,7 +130,8 @@ class Board:
         self._make_userland()
         self._make_account()
         self._make_server()
-        near, far = f"{self.ip[: self.ip.rfind('.')]}.{int(self.ip.split('.')[3]) - 1}", self.ip
+        front, _, last = self.ip.rpartition(".")
+        near, far = f"{front}.{int(last) - 1}", self.ip
         peer = f"ll{self.number}b"
         command("ip", "netns", "add", self._namespace)
         command("ip", "link", "add", self._link, "type", "veth", "peer", "name", peer)
@@ -141,8 +150,8 @@ class Board:
         unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
         self._process = subprocess.Popen(
             [
-                *("setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", self._namespace),
-                *(*unshare, "chroot", str(self.root), "/lab/busybox", "sh", "/lab/init"),
+                *("setpriv", "--pdeathsig", "KILL", *_inside(self._namespace)),
+                *(*unshare, "sh", "-c", _ENTER, "sh", str(self.root)),
             ],
             stdin=subprocess.DEVNULL,
         )
@@ -155,6 +164,8 @@ class Board:
                 os.kill(self._init(), signal.SIGKILL)
             self._process.wait()
             self._process = None
+        if self._group.exists():
+            self._group.rmdir()
 
     def remove(self) -> None:
         """Stop it and leave nothing of it behind."""
@@ -171,6 +182,21 @@ class Board:
         """Plug it in again."""
         command("ip", "link", "set", self._link, "up")
 
+    def write(self, path: str, text: str) -> None:
+        """Make a file, such as one below /sys."""
+        where = self.root / path.lstrip("/")
+        where.parent.mkdir(parents=True, exist_ok=True)
+        where.write_text(text, encoding="ascii")
+
+    def throttle(self, share: float) -> None:
+        """Let it have so much of one core until it is stopped."""
+        self._group.mkdir()
+        period_us = 100_000
+        (self._group / "cpu.cfs_period_us").write_text(f"{period_us}", encoding="ascii")
+        (self._group / "cpu.cfs_quota_us").write_text(f"{int(period_us * share)}", encoding="ascii")
+        for pid in self._pids():
+            (self._group / "cgroup.procs").write_text(f"{pid}", encoding="ascii")
+
     def files(self, folder: str = HOME) -> set[str]:
         """Names in `files` of one of the folders."""
         where = self.root_of(folder) / "files"
@@ -183,15 +209,11 @@ class Board:
 
     def processes(self) -> list[str]:
         """Command lines of what runs there, servers aside."""
-        space = Path(f"/proc/{self._init()}/ns/pid").stat().st_ino
         found = []
-        for path in Path("/proc").glob("[0-9]*"):
-            try:
-                if (path / "ns/pid").stat().st_ino == space:
-                    words = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-                    found.append(words)
-            except OSError:
-                continue
+        for pid in self._pids():
+            with suppress(OSError):
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+                found.append(words.strip())
         return [words for words in found if words and not _is_server(words)]
 
     def wait_until_idle(self, timeout_s: float = 60.0) -> list[str]:
@@ -200,6 +222,16 @@ class Board:
         while (left := self.processes()) and time.monotonic() < deadline_s:
             time.sleep(0.05)
         return left
+
+    def _pids(self) -> list[int]:
+        """All its processes, as this machine numbers them."""
+        space = Path(f"/proc/{self._init()}/ns/pid").stat().st_ino
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if (path / "ns/pid").stat().st_ino == space:
+                    found.append(int(path.name))
+        return found
 
     def _init(self) -> int:
         """The board's first process, as this machine numbers it."""
@@ -258,6 +290,11 @@ def remove_leftovers() -> None:
             command("ip", "netns", "del", line.split()[0])
 
 
+def _inside(namespace: str) -> tuple[str, ...]:
+    # Not `ip netns exec`, which lays a new /sys without control groups.
+    return ("nsenter", f"--net=/run/netns/{namespace}")
+
+
 def _is_server(words: str) -> bool:
     return words.startswith(("/usr/sbin/sshd", "sshd:", "/usr/sbin/dropbear"))
 
@@ -274,9 +311,9 @@ def _copy_program(program: Path, root: Path) -> None:
         shutil.copy(path, where)
 
 
-def _wait_for_port(namespace: str, ip: str, timeout_s: float = 60.0) -> None:
+def _wait_for_port(namespace: str, ip: str, timeout_s: float = 30.0) -> None:
     deadline_s = time.monotonic() + timeout_s
-    listening = ("ip", "netns", "exec", namespace, "cat", "/proc/net/tcp")
+    listening = (*_inside(namespace), "cat", "/proc/net/tcp")
     wanted = "".join(f"{int(part):02X}" for part in reversed(ip.split(".")))
     wanted += ":0016 00000000:0000 0A"  # port 22, listening
     while wanted not in command(*listening):

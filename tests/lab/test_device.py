@@ -192,10 +192,28 @@ def test_a_folder_in_which_nothing_may_run_is_told(
     assert board.wait_until_idle() == []
 
 
+CPU = "/sys/devices/system/cpu/cpu0/cpufreq"
+
+
+def test_a_visit_tells_the_state_of_the_board(
+    own_board: Board, make_device: MakeDevice, executable: Path
+) -> None:
+    own_board.write(f"{CPU}/scaling_cur_freq", "1500000\n")
+    own_board.write("/sys/class/thermal/thermal_zone0/temp", "61500\n")
+    own_board.throttle(0.2)
+    plan = TimingPlan(0, 300_000_000, 2, False, 120_000)
+    with make_device(own_board, cores=(0,)).start(executable) as session:
+        timing = session.time(chain("add"), plan)
+    assert isinstance(timing, Timing), timing
+    assert timing.before.clock_mhz == 1500
+    assert timing.before.temperature_c == 61.5
+    assert timing.before.throttle_events is not None
+    assert timing.after.throttle_events is not None
+    assert timing.after.throttle_events > timing.before.throttle_events
+
+
 def test_the_fingerprint_is_the_boards(openssh: Board, make_device: MakeDevice) -> None:
-    governor = openssh.root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
-    governor.parent.mkdir(parents=True)
-    governor.write_text("lab-governor\n", encoding="ascii")
+    openssh.write(f"{CPU}/scaling_governor", "lab-governor\n")
     found = make_device(openssh, versions=(("tvm", "1"),)).fingerprint()
     assert found.board.architecture == os.uname().machine
     assert found.runtime.governor == "lab-governor"

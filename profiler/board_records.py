@@ -25,7 +25,7 @@ KernelName = tuple[str, str, str]
 
 #: Marks a visit that was asked for, behind others, when the board went down: it hardly ran yet.
 BEHIND_FLAG: Final = "behind_others"
-#: Losses in a row of a visit that ran which condemn it: one that never ran well on the device, or has.
+#: Losses in a row that condemn what ran: where it never ran well on the device, and where it did.
 N_LOSSES: Final = 2
 N_LOSSES_OF_SOUND: Final = 3
 _VISITS: Final = visits.c

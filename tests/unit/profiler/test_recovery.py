@@ -26,7 +26,7 @@ from devices.errors import (
     RunnerLostError,
 )
 from devices.local import LocalDevice
-from devices.session import RunnerSession
+from devices.session import N_AHEAD, RunnerSession
 from profiler.board_records import Lease, name_lease
 from profiler.link import link_executable
 from profiler.measure import Item, measure
@@ -40,7 +40,9 @@ from profiler.recovery import (
     hold_session,
 )
 from profiler.runtime import Linked, visit
+from profiler.sessions import NetworkMeasurement, measure_network
 from profiler.store import Store, Visit
+from profiler.sweep import latency_us
 from profiler.target import Target
 
 from . import boards
@@ -68,6 +70,7 @@ class Desk:
     Attributes:
         kill_after: The runner is lost once, when so many visits are done.
         lose: How; None kills it.
+        wait: Called in place of sleeping while the board cools down.
     """
 
     device: WatchedDevice
@@ -79,6 +82,7 @@ class Desk:
     told: list[str] = field(default_factory=list)
     kill_after: int | None = None
     lose: Callable[[], object] | None = None
+    wait: Callable[[float], None] | None = None
 
     def __post_init__(self) -> None:
         self.bench = boards.open_bench(self.device, self.store, self.folder, self.target)
@@ -89,6 +93,7 @@ class Desk:
 
         def work(held: Held) -> None:
             sweep = held.sweep(CANARY, "tune", n_rounds, boards.shuffle())
+            sweep = replace(sweep, sleep=self.wait or self.clock.sleep)
             measure(items, sweep, self._note_progress)
 
         hold_session(self.bench, self.executable, work, self.told.append, self.patience)
@@ -337,6 +342,58 @@ def test_a_board_that_was_taken_over_is_waited_for_and_nothing_old_is_kept(
     generations = [row.session.generation for row in everything if row.purpose != "canary"]
     assert generations == sorted(generations)
     assert set(generations) == {1, 2, 3}
+
+
+def test_a_board_that_gets_hot_is_left_alone_and_measured_when_it_is_cool(desk: Desk) -> None:
+    thermometer = desk.device.root / "sys/class/thermal/thermal_zone0/temp"
+
+    def heat() -> bool:
+        thermometer.write_text("71400\n")
+        return True
+
+    def wait(pause_s: float) -> None:
+        desk.clock.sleep(pause_s)
+        if len(desk.clock.pauses_s) == 3:
+            thermometer.write_text("64900\n")
+
+    desk.wait = wait
+    desk.kill_after, desk.lose = 20, heat
+    desk.visit(ITEMS, n_rounds=60)
+    assert_whole(desk, n_rounds=60)
+    assert desk.told == ["cooling down, 71 of 65 C"] * 3
+    hot = [row for row in desk.rows() if "hot" in row.flags]
+    assert len(hot) <= N_AHEAD + 1
+    assert all(row.outcome.before.temperature_c == 71.4 for row in hot)  # type: ignore[union-attr]
+    assert desk.store.boards.use_of_sessions(desk.bench.device_id).cooling_s > 0
+
+
+def test_a_network_on_a_board_that_goes_down_is_measured_anew(desk: Desk) -> None:
+    """Its sessions belong together, so they begin again."""
+    operator = "dense:1x1x1x8:o8:k1x1:s1x1:p0.0.0.0:d1x1::float32"
+    program = item("program")
+    network = replace(program, subject_kind="network", schedule="", operators=(operator,))
+    n_naps = 0
+
+    def nap(_: float) -> None:
+        nonlocal n_naps
+        n_naps += 1
+        if n_naps == 2:
+            start_anew(desk.device.root)
+            assert desk.device.kill()
+
+    def work(held: Held) -> NetworkMeasurement:
+        sweep = held.sweep(CANARY, "measure", 3, boards.shuffle())
+        return measure_network(network, sweep, sleep=nap)
+
+    measured = hold_session(desk.bench, desk.executable, work, desk.told.append, desk.patience)
+    assert len(desk.device.started) == 2
+    device_id = desk.bench.device_id
+    last = desk.store.boards.last_session(device_id)
+    rows = list(desk.store.visits(device_id, "network"))
+    assert len([row for row in rows if row.session.number < last]) == 2
+    again = [latency_us(row) for row in rows if row.session.number == last]
+    assert len(measured.session_us) >= 3
+    assert set(measured.session_us) <= set(again)
 
 
 def test_a_kernel_that_takes_the_board_down_twice_is_never_run_again(desk: Desk) -> None:

@@ -9,9 +9,8 @@ from devices.clusters import Cluster, read_clusters
 from devices.findings import read_governors
 from devices.health import Health
 from devices.health import check as check_health
-from devices.open import AnyDevice, system_files
+from devices.open import AnyDevice, board_of, system_files
 from devices.probe import Sensor, read_sensors
-from devices.ssh.device import SshDevice
 from latloop.workbench import Workbench
 from profiler.bench import StageProgress, quiet
 
@@ -75,9 +74,10 @@ def check(workbench: Workbench, progress: StageProgress = quiet) -> DeviceCheck:
 
 
 def _login(device: AnyDevice) -> str:
-    if not isinstance(device, SshDevice):
+    board = board_of(device)
+    if board is None:
         return ""
-    address = device.connection.address
+    address = board.connection.address
     options = [
         *(("-J", address.jump) if address.jump else ()),
         *(("-p", str(address.port)) if address.port else ()),

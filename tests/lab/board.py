@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -81,6 +82,7 @@ class Board:
         server: What listens there.
         key: The private key that the account takes.
         busybox: Its userland, perhaps of another processor.
+        disk_bytes: Size of a disk at `/data` that outlives restarts; None for none.
     """
 
     root: Path
@@ -88,6 +90,7 @@ class Board:
     server: Server
     key: Path
     busybox: Path
+    disk_bytes: int | None = None
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     @property
@@ -130,6 +133,10 @@ class Board:
         self._make_userland()
         self._make_account()
         self._make_server()
+        if self.disk_bytes is not None:
+            (self.root / "data").mkdir()
+            options = f"size={self.disk_bytes},mode=1777"
+            command("mount", "-t", "tmpfs", "-o", options, "tmpfs", self.root / "data")
         front, _, last = self.ip.rpartition(".")
         near, far = f"{front}.{int(last) - 1}", self.ip
         peer = f"ll{self.number}b"
@@ -160,9 +167,14 @@ class Board:
     def stop(self) -> None:
         """Switch it off, as if somebody had pulled the plug."""
         if self._process is not None:
+            first: int | None = None
             with suppress(IndexError, ProcessLookupError):  # it may have failed to start
+                first = os.pidfd_open(self._init())
                 os.kill(self._init(), signal.SIGKILL)
             self._process.wait()
+            if first is not None:
+                select.select([first], [], [])  # it is gone when all others of its namespace are
+                os.close(first)
             self._process = None
         if self._group.exists():
             self._group.rmdir()
@@ -172,6 +184,8 @@ class Board:
         self.stop()
         subprocess.run(["ip", "netns", "del", self._namespace], check=False)
         subprocess.run(["ip", "link", "del", self._link], stderr=subprocess.DEVNULL, check=False)
+        if self.disk_bytes is not None:
+            subprocess.run(["umount", "--lazy", self.root / "data"], check=False)
         shutil.rmtree(self.root)
 
     def cut(self) -> None:
@@ -209,12 +223,16 @@ class Board:
 
     def processes(self) -> list[str]:
         """Command lines of what runs there, servers aside."""
-        found = []
+        return list(self.commands().values())
+
+    def commands(self) -> dict[int, str]:
+        """The same by process, as the machine under the board numbers them."""
+        found = {}
         for pid in self._pids():
             with suppress(OSError):
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-                found.append(words.strip())
-        return [words for words in found if words and not _is_server(words)]
+                found[pid] = words.strip()
+        return {pid: words for pid, words in found.items() if words and not _is_server(words)}
 
     def wait_until_idle(self, timeout_s: float = 60.0) -> list[str]:
         """What still runs there in the end: nothing, if all is well."""

@@ -39,11 +39,14 @@ class Lab:
     key: Path
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(os.getpid() * 16))
 
-    def board(self, server: Server, busybox: Path | None = None) -> Board:
+    def board(
+        self, server: Server, busybox: Path | None = None, disk_bytes: int | None = None
+    ) -> Board:
         """A new board, not yet made."""
         number = next(self._numbers) % 16384
         userland = busybox or Path(shutil.which("busybox") or "busybox")
-        return Board(self.folder / f"board-{number}", number, server, self.key, userland)
+        root = self.folder / f"board-{number}"
+        return Board(root, number, server, self.key, userland, disk_bytes)
 
 
 @pytest.fixture(scope="session")

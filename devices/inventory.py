@@ -18,6 +18,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Literal, get_args
 
 from devices.clusters import Cluster
@@ -25,6 +26,7 @@ from devices.errors import InventoryError, UnknownDeviceError
 from devices.inventory_rules import (
     CLUSTER_RULES,
     DEVICE_RULES,
+    RPC_KEYS,
     SSH_KEYS,
     SUBTABLES,
     TRANSPORTS,
@@ -32,13 +34,27 @@ from devices.inventory_rules import (
 )
 from devices.tables import BoardTable, Identity, TargetTable
 
-Transport = Literal["local", "ssh"]
+Transport = Literal["local", "ssh", "rpc"]
 RuntimeName = Literal["latloop", "onnxruntime"]
 assert get_args(Transport) == TRANSPORTS
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 #: What an entry's table gives as it stands.
-_PLAIN: Final = ("threads", "core", "notes", "runtime", *(k for k in SSH_KEYS if k != "launcher"))
+_PLAIN: Final = (
+    *("threads", "core", "notes", "runtime", *RPC_KEYS),
+    *(key for key in SSH_KEYS if key != "launcher"),
+)
+#: What a transport cannot do without, and what it has no use for.
+_NEEDED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {"local": (), "ssh": ("host", "folder"), "rpc": ("host", "folder", "rpc_port")}
+)
+_FOREIGN: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "local": (*SSH_KEYS, *RPC_KEYS, "board", "identity"),
+        "ssh": RPC_KEYS,
+        "rpc": ("launcher",),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +73,9 @@ class DeviceEntry:
         folder: Where Latloop's files lie on a board.
         launcher: Program and arguments that a board's runner is started with.
         root: Where a board has `proc` and `sys`.
+        rpc_port: Of the board's own 127.0.0.1, where TVM's RPC server listens; 0 without one.
+        rpc_server: A line for the board's shell that starts that server for the time of a session;
+            "" when it runs already.
         board: What enroll learned of a board.
         target: What code is generated for.
         identity: What tells a board from others; None compares nothing.
@@ -77,6 +96,8 @@ class DeviceEntry:
     folder: str = ""
     launcher: tuple[str, ...] = ()
     root: str = "/"
+    rpc_port: int = 0
+    rpc_server: str = ""
     board: BoardTable = field(default_factory=BoardTable)
     target: TargetTable = field(default_factory=TargetTable)
     identity: Identity | None = None
@@ -224,21 +245,23 @@ def read_entry(source: str, name: str, table: Any) -> DeviceEntry:
 
 def _check_transport(place: str, transport: str, table: Mapping[str, object]) -> None:
     """Each transport's keys stand with it alone."""
-    if transport == "ssh":
-        missing = next((key for key in ("host", "folder") if key not in table), None)
-        if missing is not None:
-            raise InventoryError(
-                f"{place} {missing} is missing, which transport ssh needs; "
-                "`latloop device enroll` writes it"
-            )
-        if table.get("runtime", "latloop") != "latloop":
-            raise InventoryError(
-                f"{place} runtime must be latloop with transport ssh, got {table['runtime']!r}"
-            )
-        return
-    foreign = next((key for key in (*SSH_KEYS, "board", "identity") if key in table), None)
+    missing = next((key for key in _NEEDED[transport] if key not in table), None)
+    if missing is not None:
+        raise InventoryError(
+            f"{place} {missing} is missing, which transport {transport} needs; "
+            "`latloop device enroll` writes host and folder"
+        )
+    runtime = table.get("runtime", "latloop")
+    if transport != "local" and runtime != "latloop":
+        raise InventoryError(
+            f"{place} runtime must be latloop with transport {transport}, got {runtime!r}"
+        )
+    foreign = next((key for key in _FOREIGN[transport] if key in table), None)
     if foreign is not None:
-        raise InventoryError(f"{place} {foreign} is for transport ssh, got transport {transport!r}")
+        others = " or ".join(name for name, keys in _FOREIGN.items() if foreign not in keys)
+        raise InventoryError(
+            f"{place} {foreign} is for transport {others}, got transport {transport!r}"
+        )
 
 
 def _read_board(place: str, table: Mapping[str, Any]) -> BoardTable:

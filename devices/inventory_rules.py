@@ -18,7 +18,7 @@ Value = str | int | float | list[str] | list[int]
 
 #: What Latloop generates code for, as `uname -m` prints it.
 ARCHITECTURES: Final = ("x86_64", "aarch64", "armv7l", "riscv64")
-TRANSPORTS: Final = ("local", "ssh")
+TRANSPORTS: Final = ("local", "ssh", "rpc")
 RUNTIMES: Final = ("latloop", "onnxruntime")
 
 
@@ -93,10 +93,14 @@ DEVICE_RULES: Final[Rules] = MappingProxyType(
         "folder": _like(r"(~?/)[^\n]*", "be an absolute path on the board, or begin with ~/"),
         "launcher": _TEXTS,
         "root": _ABSOLUTE,
+        "rpc_port": _PORT,
+        "rpc_server": _like(r"[^\n]+", "be one line for the board's shell"),
     }
 )
 #: Keys of `[device.NAME]` that say something of boards alone.
 SSH_KEYS: Final = ("host", "user", "port", "jump", "key_file", "folder", "launcher", "root")
+#: Of those with TVM's RPC server alone.
+RPC_KEYS: Final = ("rpc_port", "rpc_server")
 #: `[device.NAME.board]`.
 BOARD_RULES: Final[Rules] = MappingProxyType(
     {

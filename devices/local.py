@@ -8,7 +8,7 @@ import platform
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -104,7 +104,23 @@ def start_runner(
         ExecutableRefusedError: it cannot be started.
         RunnerLostError: it started and did not answer.
     """
-    words = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the runner
+    stream, end = start_process(command, environment)
+    return RunnerSession(stream, cores, end, silence_s=silence_s, name=name)
+
+
+def start_process(
+    command: list[str], environment: Mapping[str, str] | None = None
+) -> tuple[PipeStream, Callable[[], str]]:
+    """Start a program that ends when its input does.
+
+    Returns:
+        A stream to it; and what waits for its end once the stream is closed, kills it if need be,
+        and returns what it said last.
+
+    Raises:
+        ExecutableRefusedError: it cannot be started.
+    """
+    words = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the program
     try:
         process = _start_process(command, words, environment)
     except OSError as error:
@@ -115,9 +131,7 @@ def start_runner(
     stream = PipeStream(os.dup(process.stdout.fileno()), os.dup(process.stdin.fileno()))
     process.stdin.close()
     process.stdout.close()
-    return RunnerSession(
-        stream, cores, lambda: _end_process(process, words), silence_s=silence_s, name=name
-    )
+    return stream, lambda: _end_process(process, words)
 
 
 def _start_process(

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from devices.cores import choose_cores
 from devices.errors import InventoryError, TooFewCoresError
 from devices.inventory import DeviceEntry
 from devices.local import LocalDevice
 from devices.ort import OrtDevice
+from devices.rpc import RpcDevice
 from devices.snapshot import fetch
 from devices.ssh.address import SshAddress
 from devices.ssh.connection import SshConnection
@@ -24,7 +26,9 @@ from devices.ssh.login import Ask
 
 #: A device on this machine.
 HostDevice = LocalDevice | OrtDevice
-AnyDevice = HostDevice | SshDevice
+AnyDevice = HostDevice | SshDevice | RpcDevice
+#: Tells devices that reach their runner through TVM from those of the same board that do not.
+_RPC_VERSION: Final = ("transport", "tvm-rpc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,9 @@ def open_device(
     """
     if entry.transport == "ssh":
         return board_device(entry, _connection(entry, access), versions)
+    if entry.transport == "rpc":
+        board = board_device(entry, _connection(entry, access), (*versions, _RPC_VERSION))
+        return RpcDevice(board, entry.rpc_port, entry.rpc_server)
     kind = LocalDevice if entry.runtime == "latloop" else OrtDevice
     try:
         choose_cores(entry.threads, entry.core)
@@ -84,8 +91,16 @@ def open_device(
 
 def close_device(device: AnyDevice) -> None:
     """End the connection to a board; this machine needs nothing."""
-    if isinstance(device, SshDevice):
-        device.close()
+    board = board_of(device)
+    if board is not None:
+        board.close()
+
+
+def board_of(device: AnyDevice) -> SshDevice | None:
+    """The board behind a device, as SSH reaches it; None for this machine."""
+    if isinstance(device, RpcDevice):
+        return device.board
+    return device if isinstance(device, SshDevice) else None
 
 
 def read_address(entry: DeviceEntry) -> SshAddress:
@@ -104,10 +119,11 @@ def read_address(entry: DeviceEntry) -> SshAddress:
 @contextmanager
 def system_files(device: AnyDevice) -> Iterator[SystemFiles]:
     """Where a device's `proc` and `sys` can be read while the body runs."""
-    if not isinstance(device, SshDevice):
+    board = board_of(device)
+    if board is None:
+        assert isinstance(device, HostDevice)
         yield SystemFiles(device.root, None)
         return
-    board = device
     with tempfile.TemporaryDirectory(prefix="latloop-") as folder:
         yield SystemFiles(Path(folder), lambda: fetch(board.shell, Path(folder), board.root))
 

@@ -74,5 +74,5 @@ class Bench:
     store: Store
     artifacts: ArtifactStore
     link_folder: Path
-    compilers: Compilers = field(default_factory=Compilers)
+    compilers: Compilers
     contact: Contact = field(default_factory=Contact)

@@ -1,4 +1,4 @@
-"""Kernels and the C runner as one static executable for a target."""
+"""Kernels and the C runner as one static executable, or one shared library, for a target."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 import devices.runner
+from devices.device import Device
+from devices.rpc import RpcDevice
 from profiler.target import Target
 
 #: What zig calls the targets that LLVM calls so; musl because it links statically everywhere.
@@ -26,8 +29,47 @@ ZIG_TARGETS: Final = {
     "armv7l-linux-gnueabihf": "arm-linux-musleabihf",
     "riscv64-linux-gnu": "riscv64-linux-musl",
 }
+#: The same for shared libraries: the oldest glibc that zig has for all of what the runner calls.
+_GNU_TARGETS: Final = {
+    "x86_64-linux-gnu": "x86_64-linux-gnu.2.17",
+    "aarch64-linux-gnu": "aarch64-linux-gnu.2.17",
+    "armv7l-linux-gnueabihf": "arm-linux-gnueabihf.2.17",
+    "riscv64-linux-gnu": "riscv64-linux-gnu.2.27",
+}
 _COMPILE_FLAGS: Final = ("-std=c11", "-O2", "-g0", "-ffp-contract=off", "-Wall", "-Wextra")
 _LINK_FLAGS: Final = ("-static", "-O2", "-g0", "-s")
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """What kernels and the runner become.
+
+    Attributes:
+        zig_targets: What zig calls the targets that LLVM calls so.
+        folders: Of the runner's sources, below its own.
+        compile_flags, link_flags, libraries: For zig's C compiler.
+        exports: A version script: what is seen from the outside; "" where nobody looks.
+    """
+
+    zig_targets: Mapping[str, str]
+    folders: tuple[str, ...] = (".",)
+    compile_flags: tuple[str, ...] = _COMPILE_FLAGS
+    link_flags: tuple[str, ...] = _LINK_FLAGS
+    libraries: tuple[str, ...] = ()
+    exports: str = ""
+
+
+_EXECUTABLE: Final = _Form(ZIG_TARGETS)
+#: Kernels' calls of a runtime must reach the runner's functions, whatever the process that loads
+#: the library has loaded before: so nothing but the entries is exported.
+_LIBRARY: Final = _Form(
+    _GNU_TARGETS,
+    (".", "shared"),
+    (*_COMPILE_FLAGS, "-fPIC", "-D_GNU_SOURCE=", "-Dmain=runner_main"),
+    ("-shared", "-fPIC", "-O2", "-g0", "-s", "-Wl,--version-script=exports"),
+    ("-lm", "-lpthread", "-ldl"),
+    "{ global: __tvm_ffi_latloop_*; local: *; };\n",
+)
 _KERNEL_NAME: Final = re.compile(r"[A-Za-z0-9_]+")
 _N_LAST_LINES: Final = 15
 _TIMEOUT_S: Final = 900
@@ -57,25 +99,49 @@ def link_executable(kernels: Mapping[str, Path], target: Target, cache_folder: P
         LinkError: a kernel's function is missing, or an object is for another target.
         NoDiskSpaceError: the disk of the cache is full.
     """
+    return _link_once(_EXECUTABLE, kernels, target, cache_folder)
+
+
+def link_library(kernels: Mapping[str, Path], target: Target, cache_folder: Path) -> Path:
+    """Link the runner with kernels to what a TVM RPC server on a board with glibc can load.
+
+    The same runner, with entries for TVM (`devices/runner/shared/library.c`). Arguments, errors and
+    cache as for `link_executable`.
+    """
+    return _link_once(_LIBRARY, kernels, target, cache_folder)
+
+
+def link_for(
+    device: Device, kernels: Mapping[str, Path], target: Target, cache_folder: Path
+) -> Path:
+    """Link the runner with kernels to what the device's `start` takes; see `link_executable`."""
+    link = link_library if isinstance(device, RpcDevice) else link_executable
+    return link(kernels, target, cache_folder)
+
+
+def _link_once(
+    form: _Form, kernels: Mapping[str, Path], target: Target, cache_folder: Path
+) -> Path:
     for name in kernels:
         if not _KERNEL_NAME.fullmatch(name):
             raise ValueError(f"a kernel's name must be letters, digits and _, got {name!r}")
+    zig_target = _zig_target(form, target)
     with reported_disk(cache_folder):
-        runner = _compile_runner(_zig_target(target), cache_folder)
+        runner = _compile_runner(form, zig_target, cache_folder)
         objects = {name: kernels[name].read_bytes() for name in sorted(kernels)}
         digest = _digest(runner.name.encode(), *(part for item in objects.items() for part in item))
-        executable = cache_folder / "executables" / digest
-        if not executable.exists():
-            executable.parent.mkdir(parents=True, exist_ok=True)
-            _link(kernels, runner, _zig_target(target), executable)
-        return executable
+        linked = cache_folder / "executables" / digest
+        if not linked.exists():
+            linked.parent.mkdir(parents=True, exist_ok=True)
+            _link(form, kernels, runner, zig_target, linked)
+        return linked
 
 
-def _zig_target(target: Target) -> str:
-    if target.triple not in ZIG_TARGETS:
-        known = ", ".join(ZIG_TARGETS)
+def _zig_target(form: _Form, target: Target) -> str:
+    if target.triple not in form.zig_targets:
+        known = ", ".join(form.zig_targets)
         raise ValueError(f"triple must be one of {known}, got {target.triple!r}")
-    return ZIG_TARGETS[target.triple]
+    return form.zig_targets[target.triple]
 
 
 def _digest(*parts: str | bytes) -> str:
@@ -90,26 +156,31 @@ def _source_folder() -> Path:
     return Path(devices.runner.__path__[0])
 
 
-def _compile_runner(zig_target: str, cache_folder: Path) -> Path:
+def _compile_runner(form: _Form, zig_target: str, cache_folder: Path) -> Path:
     """The runner as one object file, compiled when the cache has none."""
-    files = sorted(path for path in _source_folder().iterdir() if path.suffix in {".c", ".h"})
+    folders = [_source_folder() / name for name in form.folders]
+    files = sorted(path for folder in folders for path in folder.glob("*.[ch]"))
     contents = (part for path in files for part in (path.name, path.read_bytes()))
-    digest = _digest(zig_target, version("ziglang"), *_COMPILE_FLAGS, *_LINK_FLAGS, *contents)
+    flags = (*form.compile_flags, *form.link_flags, *form.libraries)
+    digest = _digest(zig_target, version("ziglang"), *flags, form.exports, *contents)
     runner = cache_folder / "runners" / f"{zig_target}-{digest}.o"
     if not runner.exists():
         runner.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=runner.parent, prefix=".new-") as made:
             output = Path(made, "runner.o")
             sources = [str(path.absolute()) for path in files if path.suffix == ".c"]
-            arguments = [*_COMPILE_FLAGS, "-r", "-o", str(output.absolute()), *sources]
+            flags = (*form.compile_flags, "-iquote", str(_source_folder().absolute()), "-r")
+            arguments = [*flags, "-o", str(output.absolute()), *sources]
             _run_zig(arguments, zig_target, cache_folder, Path(made))
             output.rename(runner)
     return runner
 
 
-def _link(kernels: Mapping[str, Path], runner: Path, zig_target: str, executable: Path) -> None:
-    cache_folder = executable.parent.parent
-    with tempfile.TemporaryDirectory(dir=executable.parent, prefix=".new-") as made:
+def _link(
+    form: _Form, kernels: Mapping[str, Path], runner: Path, zig_target: str, linked: Path
+) -> None:
+    cache_folder = linked.parent.parent
+    with tempfile.TemporaryDirectory(dir=linked.parent, prefix=".new-") as made:
         table = Path(made, "kernels.c")
         table.write_text(_table(sorted(kernels)), encoding="utf-8")
         # Hundreds of objects make too long a command line, so they stand in a response file,
@@ -119,10 +190,12 @@ def _link(kernels: Mapping[str, Path], runner: Path, zig_target: str, executable
             Path(made, f"{position}.o").symlink_to(path.absolute())
         response = "\n".join(f"{position}.o" for position in range(len(objects)))
         Path(made, "objects").write_text(response, encoding="utf-8")
-        include = ("-I", str(_source_folder().absolute()))
-        arguments = [*_LINK_FLAGS, *include, "-o", "executable", "kernels.c", "@objects"]
+        Path(made, "exports").write_text(form.exports, encoding="utf-8")
+        include = ("-iquote", str(_source_folder().absolute()))
+        inputs = ("kernels.c", "@objects", *form.libraries)
+        arguments = [*form.link_flags, *include, "-o", "linked", *inputs]
         _run_zig(arguments, zig_target, cache_folder, Path(made))
-        Path(made, "executable").rename(executable)
+        Path(made, "linked").rename(linked)
 
 
 def _table(names: list[str]) -> str:

@@ -28,7 +28,7 @@ Executable bind_calls(const Workload *workload, const Memory *memory) {
   return executable;
 }
 
-static inline int call_once(const BoundCall *call) {
+static inline int call_kernel(const BoundCall *call) {
   TVMFFIAny result = {0};
   return call->function(NULL, call->arguments, call->n_arguments, &result);
 }
@@ -36,7 +36,7 @@ static inline int call_once(const BoundCall *call) {
 int64_t execute_watched(const Executable *executable, volatile int64_t *progress) {
   for (uint64_t i = 0; i < executable->n_calls; i++) {
     *progress = (int64_t)i;
-    if (call_once(&executable->calls[i])) return (int64_t)i;
+    if (call_kernel(&executable->calls[i])) return (int64_t)i;
   }
   *progress = -1;
   return -1;
@@ -45,7 +45,7 @@ int64_t execute_watched(const Executable *executable, volatile int64_t *progress
 int64_t execute(const Executable *executable, uint64_t n_repeats) {
   for (uint64_t repeat = 0; repeat < n_repeats; repeat++)
     for (uint64_t i = 0; i < executable->n_calls; i++)
-      if (call_once(&executable->calls[i])) return (int64_t)i;
+      if (call_kernel(&executable->calls[i])) return (int64_t)i;
   return -1;
 }
 
@@ -53,7 +53,7 @@ int64_t execute_stamped(const Executable *executable, uint64_t n_repeats, int64_
   int64_t last = now_ns();
   for (uint64_t repeat = 0; repeat < n_repeats; repeat++)
     for (uint64_t i = 0; i < executable->n_calls; i++) {
-      if (call_once(&executable->calls[i])) return (int64_t)i;
+      if (call_kernel(&executable->calls[i])) return (int64_t)i;
       int64_t now = now_ns();
       *durations_ns++ = now - last;
       last = now;

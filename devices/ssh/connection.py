@@ -9,7 +9,7 @@ from typing import Final
 import paramiko
 
 from devices.errors import DeviceUnreachableError
-from devices.ssh.address import SshAddress, find_hops
+from devices.ssh.address import Hop, SshAddress, find_hops
 from devices.ssh.login import Ask
 from devices.ssh.transport import BROKEN, open_transport
 
@@ -43,7 +43,7 @@ class SshConnection:
         """
         self.name = name
         self.address = address
-        self._known_hosts = known_hosts
+        self.known_hosts = known_hosts
         self._ask = ask
         self._ssh_folder = Path.home() / ".ssh" if ssh_folder is None else ssh_folder
         self._lock = threading.Lock()
@@ -90,6 +90,10 @@ class SshConnection:
                 f"{self.name}: cannot start a command there: {error}; check power and network"
             ) from error
 
+    def hops(self) -> tuple[Hop, ...]:
+        """The servers to log in to, one after the other, the board last; see `find_hops`."""
+        return find_hops(self.address, self._ssh_folder)
+
     def close(self) -> None:
         """Close the connection and all its channels; safe to call twice."""
         with self._lock:
@@ -102,10 +106,10 @@ class SshConnection:
                 return self._transports[-1], False
             self._close()
             try:
-                for hop in find_hops(self.address, self._ssh_folder):
+                for hop in self.hops():
                     before = self._transports[-1] if self._transports else None
                     self._transports.append(
-                        open_transport(hop, before, self.name, self._known_hosts, self._ask)
+                        open_transport(hop, before, self.name, self.known_hosts, self._ask)
                     )
             except BaseException:
                 self._close()

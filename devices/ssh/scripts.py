@@ -115,8 +115,8 @@ def quote_folder(folder: str) -> str:
     return shlex.quote(folder)
 
 
-def kill_tree(pid: int) -> str:
-    """End a process and all that it started."""
+def kill_tree(pid: int | str) -> str:
+    """End a process, or the one that a variable of the shell names, and all that it started."""
     return f"pid={pid}\n{_KILL_TREE}"
 
 

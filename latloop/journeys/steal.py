@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from devices.errors import LeaseHeldError
 from devices.lease import LeaseRecord
+from devices.rpc import RpcDevice
 from devices.ssh.device import SshDevice
 from latloop.workbench import Workbench
-from profiler.link import link_executable
+from profiler.link import link_for
 
 
 class NoLeaseError(ValueError):
@@ -60,8 +61,8 @@ def steal(workbench: Workbench, holder: LeaseRecord | None) -> Stolen:
 
 def _take(workbench: Workbench, *, is_stealing: bool) -> int | None:
     board = workbench.device
-    if not isinstance(board, SshDevice):
+    if not isinstance(board, SshDevice | RpcDevice):
         raise NoLeaseError(f"{board.name} is this machine and has no lease; name a board")
-    executable = link_executable({}, workbench.bench.target, workbench.bench.link_folder)
+    executable = link_for(board, {}, workbench.bench.target, workbench.bench.link_folder)
     with board.start(executable, is_stealing=is_stealing) as runner:
         return runner.description.generation

@@ -22,7 +22,7 @@ from profiler.build import (
 )
 from profiler.canary import CANARY, CANARY_PLAN
 from profiler.deployment import Deployment, check_runtime, run_program, write_deployment
-from profiler.link import link_executable, reported_disk
+from profiler.link import link_for, reported_disk
 from profiler.measure import NETWORK_PLAN, Item
 from profiler.measurement import OperatorLatency
 from profiler.operator import Operator
@@ -158,7 +158,7 @@ class OwnRuntime:
         everything = [*kernels, *canary.program.kernels]
         with reported_disk(bench.link_folder):
             files = object_files(everything, bench.artifacts, bench.link_folder / "objects")
-            executable = link_executable(files, bench.target, bench.link_folder)
+            executable = link_for(bench.device, files, bench.target, bench.link_folder)
         return Linked(executable, canary.item(CANARY_PLAN))
 
     def canary(self) -> BoundProgram:

@@ -15,6 +15,7 @@ from devices.inventory import DeviceEntry, RuntimeName
 from devices.open import open_device
 from profiler.artifacts import ArtifactStore
 from profiler.bench import Bench
+from profiler.compilers import Compilers
 from profiler.deployment import Deployment, DeploymentError, read_deployment
 from profiler.network import Network
 from profiler.operator import Operator
@@ -52,11 +53,13 @@ class Place:
 
     build_cache: Path
     artifacts: ArtifactStore
+    compilers: Compilers
 
 
 @pytest.fixture(scope="session")
-def place(build_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    return Place(build_cache, ArtifactStore(tmp_path_factory.mktemp("artifacts")))
+def place(build_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with Compilers() as compilers:
+        yield Place(build_cache, ArtifactStore(tmp_path_factory.mktemp("artifacts")), compilers)
 
 
 def open_bench(name: RuntimeName, place: Place, store: Store) -> Runtime:
@@ -65,7 +68,9 @@ def open_bench(name: RuntimeName, place: Place, store: Store) -> Runtime:
     store.register_device(fingerprint)
     target = target_of(fingerprint.board)
     device_id = fingerprint.device_id
-    bench = Bench(device, device_id, target, store, place.artifacts, place.build_cache)
+    bench = Bench(
+        device, device_id, target, store, place.artifacts, place.build_cache, place.compilers
+    )
     return open_runtime(name, bench)
 
 

@@ -7,6 +7,7 @@ network namespace of its own. It dies, and its mounts with it, when the tests' p
 from __future__ import annotations
 
 import os
+import re
 import select
 import shutil
 import signal
@@ -45,6 +46,9 @@ LogLevel ERROR
 MaxStartups 100
 MaxSessions 40
 """
+#: The control groups of this machine, which limit boards, are seen on them, too.
+_GROUPS = Path("/sys/fs/cgroup/cpu")
+_ENTER = f'mount --bind {_GROUPS} "$1{_GROUPS}" && exec chroot "$1" /lab/busybox sh /lab/init'
 _DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9)}
 
 
@@ -114,12 +118,17 @@ class Board:
     def _namespace(self) -> str:
         return f"latloop-{os.getpid()}-{self.number}"
 
+    @property
+    def _group(self) -> Path:
+        return _GROUPS / self._namespace
+
     def _link(self, link: int) -> str:
         return f"ll{self.number + link}h"
 
     def make(self) -> None:
         """Lay out its root folder and its network."""
-        for name in ("bin", "dev", "etc/ssh", "proc", "tmp", "run/sshd", "lab", "small", "noexec"):
+        folders = ("bin", "dev", "etc/ssh", "proc", "tmp", "run/sshd", "lab", "small", "noexec")
+        for name in (*folders, str(_GROUPS).lstrip("/")):
             (self.root / name).mkdir(parents=True)
         (self.root / "tmp").chmod(0o1777)
         self.root.chmod(0o755)
@@ -152,8 +161,8 @@ class Board:
         unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
         self._process = subprocess.Popen(
             [
-                *("setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", self._namespace),
-                *(*unshare, "chroot", str(self.root), "/lab/busybox", "sh", "/lab/init"),
+                *("setpriv", "--pdeathsig", "KILL", *_inside(self._namespace)),
+                *(*unshare, "sh", "-c", _ENTER, "sh", str(self.root)),
             ],
             stdin=subprocess.DEVNULL,
         )
@@ -162,13 +171,17 @@ class Board:
     def stop(self) -> None:
         """Switch it off, as if somebody had pulled the plug."""
         if self._process is not None:
-            first = os.pidfd_open(self._init()) if self._process.poll() is None else None
-            self._process.send_signal(signal.SIGKILL)
+            first: int | None = None
+            with suppress(IndexError, ProcessLookupError):  # it may have failed to start
+                first = os.pidfd_open(self._init())
+                os.kill(self._init(), signal.SIGKILL)
             self._process.wait()
             if first is not None:
                 select.select([first], [], [])  # it is gone when all others of its namespace are
                 os.close(first)
             self._process = None
+        if self._group.exists():
+            self._group.rmdir()
 
     def remove(self) -> None:
         """Stop it and leave nothing of it behind."""
@@ -188,6 +201,22 @@ class Board:
         """Plug it in again."""
         command("ip", "link", "set", self._link(link), "up")
 
+    def write(self, path: str, text: str) -> None:
+        """Make a file, such as one below /sys."""
+        where = self.root / path.lstrip("/")
+        where.parent.mkdir(parents=True, exist_ok=True)
+        where.write_text(text, encoding="ascii")
+
+    def throttle(self, share: float | None) -> None:
+        """Let it have so much of one core until it is stopped, or as much as it wants again."""
+        self._group.mkdir(exist_ok=True)
+        period_us = 100_000
+        quota_us = -1 if share is None else int(period_us * share)
+        (self._group / "cpu.cfs_period_us").write_text(f"{period_us}", encoding="ascii")
+        (self._group / "cpu.cfs_quota_us").write_text(f"{quota_us}", encoding="ascii")
+        for pid in self._pids():
+            (self._group / "cgroup.procs").write_text(f"{pid}", encoding="ascii")
+
     def files(self, folder: str = HOME) -> set[str]:
         """Names in `files` of one of the folders."""
         where = self.root_of(folder) / "files"
@@ -205,21 +234,11 @@ class Board:
     def commands(self) -> dict[int, str]:
         """The same by process, as the machine under the board numbers them."""
         found = {}
-        for pid in self.all_processes():
+        for pid in self._pids():
             with suppress(OSError):
-                found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes()
-        words = {pid: line.replace(b"\0", b" ").decode().strip() for pid, line in found.items()}
-        return {pid: line for pid, line in words.items() if line and not _is_server(line)}
-
-    def all_processes(self) -> list[int]:
-        """Whatever runs there, servers among them."""
-        space = Path(f"/proc/{self._init()}/ns/pid").stat().st_ino
-        found = []
-        for path in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                if (path / "ns/pid").stat().st_ino == space:
-                    found.append(int(path.name))
-        return found
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+                found[pid] = words.strip()
+        return {pid: words for pid, words in found.items() if words and not _is_server(words)}
 
     def wait_until_idle(self, timeout_s: float = 60.0) -> list[str]:
         """What still runs there in the end: nothing, if all is well."""
@@ -227,6 +246,16 @@ class Board:
         while (left := self.processes()) and time.monotonic() < deadline_s:
             time.sleep(0.05)
         return left
+
+    def _pids(self) -> list[int]:
+        """All its processes, as this machine numbers them."""
+        space = Path(f"/proc/{self._init()}/ns/pid").stat().st_ino
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if (path / "ns/pid").stat().st_ino == space:
+                    found.append(int(path.name))
+        return found
 
     def _init(self) -> int:
         """The board's first process, as this machine numbers it."""
@@ -283,6 +312,19 @@ def _address(number: int, place: int) -> str:
     return f"10.213.{number // 64}.{number % 64 * 4 + place}"
 
 
+def remove_leftovers() -> None:
+    """Networks of test runs that were killed; their processes and mounts died with them."""
+    for line in command("ip", "netns", "list").splitlines():
+        match = re.match(r"latloop-(\d+)-", line)
+        if match and not Path(f"/proc/{match[1]}").exists():
+            command("ip", "netns", "del", line.split()[0])
+
+
+def _inside(namespace: str) -> tuple[str, ...]:
+    # Not `ip netns exec`, which lays a new /sys without control groups.
+    return ("nsenter", f"--net=/run/netns/{namespace}")
+
+
 def _is_server(words: str) -> bool:
     return words.startswith(("/usr/sbin/sshd", "sshd:", "/usr/sbin/dropbear"))
 
@@ -299,10 +341,11 @@ def _copy_program(program: Path, root: Path) -> None:
         shutil.copy(path, where)
 
 
-def _wait_for_port(namespace: str, ip: str, timeout_s: float = 60.0) -> None:
+def _wait_for_port(namespace: str, ip: str, timeout_s: float = 30.0) -> None:
     deadline_s = time.monotonic() + timeout_s
-    listening = ("ip", "netns", "exec", namespace, "cat", "/proc/net/tcp")
-    wanted = "".join(f"{int(part):02X}" for part in reversed(ip.split("."))) + ":0016"
+    listening = (*_inside(namespace), "cat", "/proc/net/tcp")
+    wanted = "".join(f"{int(part):02X}" for part in reversed(ip.split(".")))
+    wanted += ":0016 00000000:0000 0A"  # port 22, listening
     while wanted not in command(*listening):
         assert time.monotonic() < deadline_s, f"no SSH server at {ip}"
         time.sleep(0.02)

@@ -20,7 +20,15 @@ from profiler.target import Target
 from tests.pipeline.command_line import Done, latloop, make_home
 from tests.unit.devices.kernels import compile_kernels
 
-from .board import HOME, USER, Board, Server, fingerprint_of, make_key
+from .board import (
+    HOME,
+    USER,
+    Board,
+    Server,
+    fingerprint_of,
+    make_key,
+    remove_leftovers,
+)
 from .naps import build_naps
 
 #: Kernels that the lab's tests call.
@@ -59,6 +67,7 @@ class Lab:
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     if os.geteuid() != 0:
         pytest.exit("the lab needs root: it makes network namespaces and mounts", 1)
+    remove_leftovers()
     folder = tmp_path_factory.mktemp("lab")
     return Lab(folder, make_key(folder / "key"))
 

@@ -31,6 +31,7 @@ from devices.ssh.connection import SshConnection
 from devices.ssh.device import SshDevice
 from profiler.artifacts import ArtifactStore
 from profiler.bench import Bench
+from profiler.compilers import Compilers
 from profiler.measure import measure
 from profiler.recovery import Held, Patience, hold_session
 from profiler.store import Store
@@ -179,7 +180,7 @@ def sweep_board(settings: Settings, device: WitnessedDevice, store: Store) -> No
     device_id = store.register_device(device.fingerprint())
     target = Target(settings.triple, "generic")
     artifacts = ArtifactStore(folder / "artifacts")
-    bench = Bench(device, device_id, target, store, artifacts, folder)  # type: ignore[arg-type]
+    bench = Bench(device, device_id, target, store, artifacts, folder, Compilers())  # type: ignore[arg-type]
     patience = Patience(lease_s=settings.lease_s, longest_pause_s=settings.longest_pause_s)
     done = [key.subject.split() for key in store.rounds_done(device_id, "tune")]
     first = max([int(number) for host, number, _ in done if host == settings.holder], default=0)

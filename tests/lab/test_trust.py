@@ -25,7 +25,6 @@ from tests.unit.profiler.boards import CANARY_PLAN, item
 
 from .board import Board
 from .conftest import Lab, MakeDevice
-from .quota import set_quota, throttled_by
 
 TARGET = Target("x86_64-linux-gnu", "generic")
 #: Three blocks of 20 ms each: more than a tenth of a processor gives at once.
@@ -106,15 +105,16 @@ def flags_of(visits: list[Visit]) -> list[tuple[str, ...]]:
 def test_visits_to_a_board_that_used_up_its_quota_are_flagged(
     board: Board, make_desk: Callable[..., Desk]
 ) -> None:
-    with throttled_by(board, quota_us=10_000) as group:
-        desk = make_desk(board)
-        flags = flags_of(desk.sweep("a b", 2, LONG))
-        assert len(flags) > 4, "none was made again"
-        assert all("throttled" in each for each in flags)
-        set_quota(group, -1)
-        calm = flags_of(desk.sweep("c d", 2, LONG))
-        assert not any("throttled" in each for each in calm)
-        assert board.wait_until_idle() == []
+    board.start()
+    board.throttle(0.1)
+    desk = make_desk(board)
+    flags = flags_of(desk.sweep("a b", 2, LONG))
+    assert len(flags) > 4, "none was made again"
+    assert all("throttled" in each for each in flags)
+    board.throttle(None)
+    calm = flags_of(desk.sweep("c d", 2, LONG))
+    assert not any("throttled" in each for each in calm)
+    assert board.wait_until_idle() == []
 
 
 def zone(board: Board) -> Path:

@@ -220,7 +220,7 @@ def compile_object(source: Path, output: Path, target: Target, build_cache: Path
     cache = str(build_cache / "zig")
     command = [sys.executable, "-m", "ziglang", "cc", "-target", ZIG_TARGETS[target.triple], "-O1"]
     subprocess.run(
-        [*command, "-I", str(SOURCES), "-c", str(source), "-o", str(output)],
+        [*command, "-fPIC", "-I", str(SOURCES), "-c", str(source), "-o", str(output)],
         env=os.environ | {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache},
         check=True,
     )

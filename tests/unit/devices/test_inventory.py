@@ -7,12 +7,14 @@ import pytest
 from devices.errors import InventoryError, TooFewCoresError, UnknownDeviceError
 from devices.inventory import DeviceEntry, read_inventory
 from devices.local import LocalDevice
-from devices.open import Access, open_device
+from devices.open import Access, board_of, open_device
 from devices.ort import OrtDevice
+from devices.rpc import RpcDevice
 from devices.ssh.address import SshAddress
 from devices.ssh.device import SshDevice
 from devices.tables import BoardTable, Identity, TargetTable
 
+RPC = "[device.a]\ntransport = 'rpc'\nhost = 'h'\nfolder = '/f'\n"
 SSH = "[device.a]\ntransport = 'ssh'\nfolder = '/f'\n"
 BOARD = f"{SSH}host = 'h'\n[device.a."
 
@@ -61,7 +63,7 @@ def test_an_unknown_device_is_refused_with_the_known_names(tmp_path: Path) -> No
     [
         (
             "[device.a]\ntransport = 'pigeon'\n",
-            "[device.a] transport must be one of local, ssh, got",
+            "[device.a] transport must be one of local, ssh, rpc",
         ),
         ("[device.a]\n", "[device.a] transport is missing"),
         (
@@ -78,7 +80,12 @@ def test_an_unknown_device_is_refused_with_the_known_names(tmp_path: Path) -> No
         ("[device]\na = 3\n", "[device.a] must be a table, got 3"),
         ("[device.a]\ntransport = 'ssh'\nfolder = '/f'\n", "[device.a] host is missing, which tr"),
         ("[device.a]\ntransport = 'ssh'\nhost = 'h'\n", "[device.a] folder is missing, which tr"),
-        ("[device.a]\ntransport = 'local'\nport = 3\n", "port is for transport ssh, got transport"),
+        ("[device.a]\ntransport = 'local'\nport = 3\n", "port is for transport ssh or rpc, got"),
+        (f"{RPC}rpc_server = 's'\n", "[device.a] rpc_port is missing, which transport rpc needs"),
+        (f"{RPC}rpc_port = 0\n", "rpc_port must be 1 to 65535, got 0"),
+        (f'{RPC}rpc_port = 1\nrpc_server = "a\\nb"\n', "rpc_server must be one line for the board"),
+        (f"{RPC}rpc_port = 1\nlauncher = ['nice']\n", "launcher is for transport ssh, got"),
+        (f"{SSH}host = 'h'\nrpc_port = 1\n", "rpc_port is for transport rpc, got transport 'ssh'"),
         ("[device.local.board]\nserial = ''\n", "board is for transport ssh"),
         (f"{SSH}host = 'a b'\n", "host must be a name or an address, got 'a b'"),
         (f"{SSH}host = '-oProxyCommand=x'\n", "host must be a name or an address"),
@@ -217,6 +224,16 @@ def test_cores_that_a_board_does_not_have_are_refused(
     with pytest.raises(error) as caught:
         open_device(entry, (), Access(tmp_path / "known_hosts"))
     assert f"devices.toml: [device.desk] {said}" in str(caught.value)
+
+
+def test_the_same_board_through_rpc_is_another_device(tmp_path: Path) -> None:
+    through_rpc = WHOLE.replace('"ssh"', '"rpc"\nrpc_port = 9090').replace("launcher", "# launcher")
+    entry = read_inventory(write(tmp_path, through_rpc)).find("desk")
+    device = open_device(entry, [("tvm", "1")], Access(tmp_path / "known_hosts"))
+    assert isinstance(device, RpcDevice)
+    assert (device.port, device.command, device.cores) == (9090, "", (1, 3))
+    assert board_of(device) is device.board
+    assert device.board.versions == (("tvm", "1"), ("transport", "tvm-rpc"))
 
 
 def test_a_board_of_which_nothing_is_known_is_pinned_nowhere() -> None:

@@ -14,6 +14,7 @@ from devices.device import Failure, Timing
 from devices.ort import OrtDevice
 from profiler.artifacts import ArtifactStore
 from profiler.bench import Bench
+from profiler.compilers import Compilers
 from profiler.generic import GenericBody, TensorType
 from profiler.network import Call, Network
 from profiler.onnx_export import export_onnx
@@ -40,7 +41,7 @@ def artifacts(tmp_path: Path) -> ArtifactStore:
 
 def bench(store: Store, artifacts: ArtifactStore, folder: Path) -> Bench:
     target = Target("x86_64-linux-gnu", "generic")
-    return Bench(OrtDevice(), DEVICE.device_id, target, store, artifacts, folder)
+    return Bench(OrtDevice(), DEVICE.device_id, target, store, artifacts, folder, Compilers())
 
 
 def visit(operator: Operator, outcome: Timing | Failure, round_index: int) -> Visit:

@@ -19,6 +19,7 @@ from devices.device import Failure, Timing
 from profiler.artifacts import ArtifactStore
 from profiler.bench import Bench
 from profiler.build import BuildFailure, Kernel
+from profiler.compilers import Compilers
 from profiler.operator import Operator
 from profiler.runtime import Linked
 from profiler.runtimes import tuning
@@ -122,7 +123,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
         store.register_device(DEVICE)
         artifacts = ArtifactStore(tmp_path / "artifacts")
         nobody: Any = None
-        bench = Bench(nobody, DEVICE.device_id, TARGET, store, artifacts, tmp_path)
+        compilers = Compilers()  # that never start
+        bench = Bench(nobody, DEVICE.device_id, TARGET, store, artifacts, tmp_path, compilers)
         made: Any = Desk(bench, ScriptedRunner())
         made.bench = replace(bench, device=made)
         monkeypatch.setattr(tuning, "build_kernels", made.build)

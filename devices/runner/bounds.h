@@ -1,6 +1,6 @@
 /* What a child may take of the board: kernels are generated code, and some are wrong. */
-#ifndef LATLOOP_LIMITS_H
-#define LATLOOP_LIMITS_H
+#ifndef LATLOOP_BOUNDS_H
+#define LATLOOP_BOUNDS_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -11,7 +11,8 @@ void limit_child(uint64_t timeout_ms, int n_threads);
 
 /* Bounds memory to what is mapped now, needed_bytes for regions and answers, and a margin for
  * workspaces: half of what the board has available beyond that, at least 64 MiB and at most 1 GiB.
- * Returns the bytes that may be touched from now on; 0 where the system sets no such limit. */
+ * Returns the bytes that may have been touched in the end, with those of now, which are many where
+ * the runner lives in somebody else's process; 0 where the system sets no such limit. */
 uint64_t limit_memory(uint64_t needed_bytes, uint64_t available_bytes);
 
 #endif

@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "limits.h"
+#include "bounds.h"
 
 #include <stdio.h>
 #include <sys/resource.h>
@@ -33,17 +33,21 @@ void limit_child(uint64_t timeout_ms, int n_threads) {
   limit(RLIMIT_CPU, cpu_s, cpu_s + 1); /* the first with a signal that says so, the second for sure */
 }
 
-static uint64_t mapped_bytes(void) {
-  unsigned long long n_pages = 0;
+/* Bytes of the address space that are taken, and those of them that are in memory; 0 where the
+ * system does not tell. */
+static uint64_t mapped_bytes(uint64_t *resident_bytes) {
+  unsigned long long n_mapped = 0, n_resident = 0;
+  uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
   FILE *file = fopen("/proc/self/statm", "re");
   if (!file) return 0;
-  if (fscanf(file, "%llu", &n_pages) != 1) n_pages = 0;
+  if (fscanf(file, "%llu %llu", &n_mapped, &n_resident) != 2) n_mapped = 0;
   fclose(file);
-  return n_pages * (uint64_t)sysconf(_SC_PAGESIZE);
+  *resident_bytes = n_resident * page_bytes;
+  return n_mapped * page_bytes;
 }
 
 uint64_t limit_memory(uint64_t needed_bytes, uint64_t available_bytes) {
-  uint64_t mapped = mapped_bytes();
+  uint64_t resident = 0, mapped = mapped_bytes(&resident);
   uint64_t margin = available_bytes > needed_bytes ? (available_bytes - needed_bytes) / 2 : 0;
   if (margin < LEAST_MARGIN_BYTES) margin = LEAST_MARGIN_BYTES;
   if (margin > MOST_MARGIN_BYTES) margin = MOST_MARGIN_BYTES;
@@ -51,5 +55,5 @@ uint64_t limit_memory(uint64_t needed_bytes, uint64_t available_bytes) {
   uint64_t most = mapped + needed_bytes + margin;
   if (most > (rlim_t)-1 / 2) return 0;
   limit(RLIMIT_AS, most, most);
-  return needed_bytes + margin;
+  return resident + needed_bytes + margin;
 }

@@ -110,7 +110,8 @@ def hosts_of(
                 link=link,
                 store=str(folder / "shared.sqlite"),
                 n_sweeps=10**6,
-                n_rounds=6,
+                n_rounds=3,
+                n_blocks=40,  # so long that two at once would not go by unnoticed
                 longest_pause_s=1.0,
             )
         )

@@ -52,7 +52,7 @@ class Settings:
         folder: Of this host: its journal, and a clock's offset in seconds, if there is one.
         store: Where results go.
         holder: Its name in leases.
-        n_sweeps, n_rounds: How much is to be visited.
+        n_sweeps, n_rounds, n_blocks: How much is to be visited.
         silence_s, lease_s, longest_pause_s: See `SshDevice` and `Patience`.
         seed: Of the order of visits.
     """
@@ -73,6 +73,7 @@ class Settings:
     silence_s: float = 2.0
     lease_s: float = 600.0
     longest_pause_s: float = 15.0
+    n_blocks: int = 3
     seed: int = 0
 
     @property
@@ -190,8 +191,10 @@ def sweep_board(settings: Settings, device: WitnessedDevice, store: Store) -> No
 
         def work(held: Held, number: int = number) -> None:
             rng = np.random.default_rng((settings.seed, number))
-            sweep = held.sweep(item("canary", "canary"), "tune", settings.n_rounds, rng)
-            measure(items(settings.holder, number), sweep)
+            sweep = held.sweep(
+                item("canary", "canary", settings.n_blocks), "tune", settings.n_rounds, rng
+            )
+            measure(items(settings.holder, number, settings.n_blocks), sweep)
 
         hold_session(bench, Path(settings.executable), work, _say, patience)
 

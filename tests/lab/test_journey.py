@@ -28,6 +28,8 @@ from .emulation import PROCESSORS, emulated
 N_NETWORKS = 4
 #: Answers of one command that are no: an emulated board is as quiet as the machine under it.
 N_TRIES = 4
+#: For one command: an emulated board is slow.
+TIMEOUT_S = 1800
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def aarch64(lab: Lab) -> Iterator[Board]:
 def step(home: Path, *arguments: str | Path, may_be_no: bool = False) -> Done:
     """A command that must go well, in the end."""
     for _ in range(N_TRIES):
-        done = latloop(home, *arguments, "--json")
+        done = latloop(home, *arguments, "--json", timeout_s=TIMEOUT_S)
         if done.code != 1:
             break
     assert done.code in ({0, 1} if may_be_no else {0}), done.err

@@ -93,6 +93,7 @@ class RunnerSession:
         self._next_id = 0
         self._pending: deque[_Pending] = deque()
         self._lost: str | None = None
+        self._broken: str | None = None
         try:
             self.description: RunnerDescription = self._describe()
         except BaseException:  # an interrupt, too, must not leave a runner behind
@@ -238,10 +239,14 @@ class RunnerSession:
         self._next_id += 1
         # Noted before it is sent: an interrupt on the way must not look like an idle runner.
         self._pending.append(pending)
-        try:
-            self._writer.write(request, GRACE_S + sum(p.timeout_s for p in self._pending))
-        except OSError as error:  # TimeoutError is one
-            raise self._give_up(RunnerLostError(f"cannot send to the runner: {error}")) from error
+        if self._broken is None:
+            try:
+                self._writer.write(request, GRACE_S + sum(p.timeout_s for p in self._pending))
+            except OSError as error:  # TimeoutError is one
+                self._broken = f"cannot send to the runner: {error}"
+        # What it had answered before it was lost can still be read, and tells what ran last.
+        if self._broken is not None and len(self._pending) == 1:
+            raise self._give_up(RunnerLostError(self._broken))
         return pending.id
 
     def _receive(self, wanted_id: int) -> Frame:
@@ -257,7 +262,8 @@ class RunnerSession:
             raise RunnerLostError(self._lost or "no request waits for an answer")
         pending = self._pending[0]
         try:
-            frame = self._read_answer(pending.timeout_s + GRACE_S)
+            ran_s = 0.0 if self._broken else pending.timeout_s
+            frame = self._read_answer(ran_s + GRACE_S)
             if frame.message.get("id") != pending.id:
                 raise ProtocolError(
                     f"expected the answer to {pending.id}, got {frame.message.get('id')!r}"

@@ -139,6 +139,39 @@ def test_a_stream_that_ends_is_a_lost_runner_with_its_last_words() -> None:
         session.time(chain("add"), QUICK)
 
 
+def test_what_a_runner_answered_before_it_was_lost_is_read_though_no_more_can_be_sent() -> None:
+    session, stream = session_with(answer_well)
+    taken = 0
+
+    def take(data: bytes, timeout_s: float) -> None:
+        nonlocal taken
+        if taken == 3:
+            raise BrokenPipeError("nobody reads")
+        taken += 1
+        ScriptedStream.write_all(stream, data, timeout_s)
+
+    stream.write_all = take  # type: ignore[method-assign]
+    results = session.time_many([(chain("add"), QUICK)] * 20)
+    assert [isinstance(next(results), Timing) for _ in range(3)] == [True] * 3
+    with pytest.raises(RunnerLostError, match="its last words"):
+        next(results)
+    with pytest.raises(RunnerLostError, match="its last words"):
+        session.time(chain("add"), QUICK)
+
+
+def test_a_runner_that_takes_no_request_is_lost_at_once() -> None:
+    session, stream = session_with(answer_well)
+
+    def refuse(_: bytes, timeout_s: float) -> None:
+        raise BrokenPipeError(f"nobody reads, for {timeout_s} s")
+
+    stream.write_all = refuse  # type: ignore[method-assign]
+    with pytest.raises(
+        RunnerLostError, match=r"cannot send to the runner: nobody reads.*last words"
+    ):
+        session.time(chain("add"), QUICK)
+
+
 def test_another_protocol_is_refused() -> None:
     def answer(request: Mapping[str, object]) -> bytes:
         return encode_frame(Frame({"id": request["id"], **DESCRIPTION, "protocol": 3}))

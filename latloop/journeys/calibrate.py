@@ -122,9 +122,14 @@ def calibrate(
     is_interrupted = False
     started = clock()
 
+    def report() -> bool:
+        """Tell how far it is; whether there is time for another pair."""
+        passed = clock() - started
+        progress("calibrate", min(round(passed), round(seconds)), round(seconds))
+        return passed < seconds
+
     def work(held: Held) -> None:
-        sweep = held.sweep(linked.canary, "calibrate", 1, rng)
-        _measure_pairs(item, sweep, series, lambda: seconds - (clock() - started), progress)
+        _measure_pairs(item, held.sweep(linked.canary, "calibrate", 1, rng), series, report)
 
     try:
         hold_session(bench, linked.executable, work, lambda text: progress(text, 0, 0))
@@ -152,15 +157,12 @@ def _measure_pairs(
     item: Item,
     sweep: Sweep,
     series: _Series,
-    seconds_left: Callable[[], float],
-    progress: StageProgress,
+    has_time: Callable[[], bool],
 ) -> None:
     watch = watch_canary(sweep)
-    total_s = max(1, round(seconds_left()))
-    progress("calibrate", 0, total_s)
     before_us = time_canary(sweep)
     moved = watch.has_moved(before_us)
-    while seconds_left() > 0 or len(series.log_ratios) < MIN_PAIRS:
+    while has_time() or len(series.log_ratios) < MIN_PAIRS:
         log_ratio = _measure_pair(item, sweep, len(series.log_ratios))
         after_us = time_canary(sweep)
         has_moved = watch.has_moved(after_us)
@@ -168,7 +170,6 @@ def _measure_pairs(
         series.moved.append(moved or has_moved)
         series.canary_us += [us for us in (after_us,) if us is not None]
         moved = has_moved
-        progress("calibrate", min(total_s, round(total_s - seconds_left())), total_s)
 
 
 def _measure_pair(item: Item, sweep: Sweep, index: int) -> float:

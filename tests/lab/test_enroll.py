@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import select
 import shutil
+import subprocess
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +22,9 @@ from devices.ssh.shell import SshShell
 from latloop.journeys.enroll import look
 from profiler.store import Store
 from profiler.target import target_of
-from tests.pipeline.command_line import Done, latloop, make_home
+from tests.pipeline.command_line import LATLOOP, Done, environment, latloop, make_home
 
-from .board import USER, Board, fingerprint_of, make_key
+from .board import PASSWORD, USER, Board, fingerprint_of, make_key
 from .conftest import Lab, MakeDevice, running
 from .emulation import PROCESSORS, emulated
 
@@ -272,3 +277,62 @@ def test_a_board_that_was_set_up_anew_is_enrolled_only_with_replace(
     assert replaced.code == 0, replaced.err
     assert (home / "known_hosts").read_text() != before[0]
     assert latloop(home, "device", "steal", "desk").code == 0
+
+
+class Terminal:
+    """A person at a terminal: reads what it shows, and types."""
+
+    def __init__(self, master: int) -> None:
+        self.master = master
+        self.shown = b""
+
+    def wait_for(self, text: str, timeout_s: float = 120.0) -> None:
+        deadline_s = time.monotonic() + timeout_s
+        while text.encode() not in self.shown:
+            left_s = deadline_s - time.monotonic()
+            assert left_s > 0, self.shown.decode()
+            if select.select([self.master], [], [], left_s)[0]:
+                self.shown += os.read(self.master, 4096)
+
+    def type(self, line: str) -> None:
+        time.sleep(0.5)  # what is typed before the echo is off would be thrown away
+        os.write(self.master, f"{line}\n".encode())
+
+
+@pytest.mark.parametrize("answer", ["y", "n"])
+def test_a_person_agrees_to_the_key_and_is_asked_for_a_password(
+    openssh: Board, home: Path, answer: str
+) -> None:
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        ["setsid", "--ctty", "--wait", LATLOOP, "device", "enroll", "desk",
+         f"{USER}@{openssh.ip}", "--json"],
+        env=environment(home) | {"COLUMNS": "1000"}, cwd=home.parent,
+        stdin=slave, stdout=subprocess.PIPE, stderr=slave,
+    )  # fmt: skip
+    os.close(slave)
+    terminal = Terminal(master)
+    try:
+        terminal.wait_for("Is it the same?")
+        assert fingerprint_of(openssh.host_key) in terminal.shown.decode()
+        terminal.type(answer)
+        if answer == "y":
+            terminal.wait_for("Password of")
+            terminal.type(PASSWORD)
+            terminal.wait_for("4/4")
+        else:
+            terminal.wait_for("nothing was written down")
+        out, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
+    assert process.returncode == (0 if answer == "y" else 1)
+    if answer == "n":
+        assert nothing_is_written(home)
+        return
+    assert json.loads(out)["device"] == "desk"
+    assert PASSWORD not in terminal.shown.decode()
+    texts = [path.read_bytes() for path in home.glob("*") if path.is_file()]
+    assert len(texts) >= 2
+    assert not any(PASSWORD.encode() in text for text in texts)

@@ -241,7 +241,10 @@ class RunnerSession:
         try:
             self._writer.write(request, GRACE_S + sum(p.timeout_s for p in self._pending))
         except OSError as error:  # TimeoutError is one
-            raise self._give_up(RunnerLostError(f"cannot send to the runner: {error}")) from error
+            # Answers to earlier requests may be on their way; behind them the stream ends.
+            if len(self._pending) == 1:
+                lost = RunnerLostError(f"cannot send to the runner: {error}")
+                raise self._give_up(lost) from error
         return pending.id
 
     def _receive(self, wanted_id: int) -> Frame:

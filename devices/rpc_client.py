@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ImportError as error:
         _give_up(frames_fd, "missing", f"cannot import TVM's RPC: {error}")
     session = _connect(rpc, given.port, given.connect_s, frames_fd)
-    words = b"".join(f"{text}\0".encode() for text in ("runner", *given.runner))
+    words = b"".join(f"{text}\0".encode() for text in given.runner)
     try:
         module = _load(session, given.library)
         module["latloop_start"](words, given.server_port)

@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-lab check bench clean
+.PHONY: help demo test test-lab soak check bench clean
 
 help:
 	@echo "make demo      set up, then profile this machine, search, deploy and prove a network"
 	@echo "make test      set up, then run the tests"
 	@echo "make test-lab  set up, then test boards behind real SSH servers (root; installs by apt)"
+	@echo "make soak      set up, then bring boards into trouble a thousand times (root; resumable)"
 	@echo "make check     set up, then lint, format, types and the import contract"
 	@echo "make bench     set up, then measure what the README states (resumable)"
 
@@ -36,6 +37,10 @@ test: $(VENV)/dev.stamp
 test-lab: $(VENV)/dev.stamp
 	tests/lab/install.sh
 	LATLOOP_TEST_CACHE=$(CURDIR)/.test-cache $(BIN)/python -m pytest tests/lab
+
+soak: $(VENV)/dev.stamp
+	tests/lab/install.sh
+	$(BIN)/python -m tests.lab.soak $(SOAK)
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check
@@ -69,4 +74,4 @@ bench: $(VENV)/dev.stamp .zoo/stamp .metaschedule/stamp
 	PYTHONPATH=. $(BIN)/python benchmarks/fused.py
 
 clean:
-	rm -rf $(VENV) .zoo .metaschedule .test-cache .lab .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .zoo .metaschedule .test-cache .lab .soak .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -80,7 +80,7 @@ def time_blocks(run: Callable[[], object], plan: TimingPlan, watch: Stopwatch) -
         n_preemptions = watch.preemptions() - n_before
         if min(block_ns) >= goal_ns or n_repeats >= _MAX_REPEATS:
             break
-        n_repeats = _scale(n_repeats, min(block_ns), goal_ns)
+        n_repeats = scale_repeats(n_repeats, min(block_ns), goal_ns)
     return Blocks(n_repeats, block_ns, n_preemptions, before, watch.conditions())
 
 
@@ -106,11 +106,11 @@ def _calibrate(run: Callable[[], object], goal_ns: int, now_ns: NanosecondClock)
         elapsed_ns = _time(run, n_repeats, now_ns)
         if elapsed_ns >= goal_ns:
             break
-        n_repeats = _scale(n_repeats, elapsed_ns, goal_ns)
+        n_repeats = scale_repeats(n_repeats, elapsed_ns, goal_ns)
     return n_repeats
 
 
-def _scale(n_repeats: int, elapsed_ns: int, goal_ns: int) -> int:
+def scale_repeats(n_repeats: int, elapsed_ns: float, goal_ns: float) -> int:
     """Repetitions that would have filled the goal at the pace seen, and 5 % more."""
     # A short block tells little: approach in steps.
     factor = min(goal_ns / elapsed_ns * 1.05, 16.0) if elapsed_ns > 0 else 16.0

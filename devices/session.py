@@ -36,6 +36,8 @@ GRACE_S: Final = 20.0
 N_AHEAD: Final = 4
 #: Both sides could wait for each other to read if more than a pipe holds were under way.
 _MAX_BYTES_AHEAD: Final = 32 * 1024
+#: With heartbeats the runner reads all the time, into a queue that is larger than this.
+_MAX_BYTES_AHEAD_READ: Final = 128 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +222,8 @@ class RunnerSession:
 
     def _fits_ahead(self, request: bytes) -> bool:
         n_ahead = sum(pending.n_bytes for pending in self._pending)
-        return n_ahead + len(request) <= _MAX_BYTES_AHEAD
+        is_read = self._silence_s is not None
+        return n_ahead + len(request) <= (_MAX_BYTES_AHEAD_READ if is_read else _MAX_BYTES_AHEAD)
 
     def _ask(self, message: Message, timeout_s: float, blob: bytes = b"") -> Frame:
         return self._receive(self._send(self._encode(message, blob), timeout_s))

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, Engine, func, insert, select, update
@@ -24,8 +23,11 @@ from profiler.store_schema import Session, Visit, devices, visit_to_row, visits
 #: (subject, schedule, kernel): what is visited.
 KernelName = tuple[str, str, str]
 
-#: Marks a visit that was one of several under way when the board went down.
-TOGETHER_FLAG: Final = "in_flight_with_others"
+#: Marks a visit that was asked for, behind others, when the board went down: it hardly ran yet.
+BEHIND_FLAG: Final = "behind_others"
+#: Losses in a row that condemn what ran: where it never ran well on the device, and where it did.
+N_LOSSES: Final = 2
+N_LOSSES_OF_SOUND: Final = 3
 _VISITS: Final = visits.c
 _Outcome = Literal["answered", "same_boot", "board_lost"]
 
@@ -74,6 +76,14 @@ class Lease:
 NO_LEASE: Final = Lease()
 
 
+def name_lease(device_id: str, device_name: str) -> str:
+    """A name for a board's lease: of its hardware, and of what a person calls it.
+
+    Boards of the same make that tell no serial number differ by the latter alone.
+    """
+    return f"{device_id.partition('-')[0]} {device_name}"
+
+
 @dataclass(frozen=True, slots=True)
 class Quarantine:
     """A board that nobody shall measure on, why, and since when (UTC, ISO 8601)."""
@@ -86,9 +96,8 @@ class Quarantine:
 class _Event:
     """One visit in the history of a kernel that was in flight when its board went down."""
 
-    id: int
     is_lost: bool
-    is_alone: bool
+    is_running: bool
 
 
 class BoardRecords:
@@ -160,11 +169,11 @@ class BoardRecords:
         with explained(self._url), self._engine.connect() as connection:
             return SessionUse(*map(float, connection.execute(query).one()))
 
-    def take_off(self, in_flight: Sequence[Visit]) -> tuple[int, ...]:
+    def take_off(self, starting: Sequence[Visit]) -> tuple[int, ...]:
         """Remember visits that may take the board down; their outcomes say what they become.
 
         Args:
-            in_flight: Visits of one session with the failure `board_lost` for an outcome.
+            starting: Visits of one session with the failure `board_lost` for an outcome.
 
         Returns:
             The flights' numbers.
@@ -174,10 +183,10 @@ class BoardRecords:
             {
                 "device_id": visit.device_id,
                 "boot_id": visit.session.boot_id,
-                "row": visit_to_row(visit, ""),
+                "visit": visit_to_row(visit, ""),
                 "started": started,
             }
-            for visit in in_flight
+            for visit in starting
         ]
         if not rows:
             return ()
@@ -224,8 +233,8 @@ class BoardRecords:
                 "generation": session.generation,
             }
             if lost:
-                connection.execute(insert(visits), [row.row | noted for row in lost])
-        return tuple((r.row["subject"], r.row["schedule"], r.row["kernel"]) for r in lost)
+                connection.execute(insert(visits), [row.visit | noted for row in lost])
+        return tuple((r.visit["subject"], r.visit["schedule"], r.visit["kernel"]) for r in lost)
 
     def suspects(self, device_id: str) -> frozenset[KernelName]:
         """What was in flight when the board went down and has not run well since."""
@@ -235,16 +244,11 @@ class BoardRecords:
     def quarantined_kernels(self, device_id: str) -> frozenset[KernelName]:
         """What took the board down twice and must never run on it again.
 
-        Twice one after the other, without a sound visit between them, and at least once alone in
-        flight: so somebody who reboots a board now and then condemns nothing.
+        Twice one after the other, without a sound visit between them, so that somebody who pulls
+        a plug now and then condemns nothing; three times where it has run well before.
         """
-        return frozenset(
-            name
-            for name, events in self._histories(device_id).items()
-            if any(
-                a.is_lost and b.is_lost and (a.is_alone or b.is_alone) for a, b in pairwise(events)
-            )
-        )
+        histories = self._histories(device_id)
+        return frozenset(name for name, events in histories.items() if _is_condemned(events))
 
     def _histories(self, device_id: str) -> dict[KernelName, list[_Event]]:
         """Visits, oldest first, of everything that was ever in flight when the board went down."""
@@ -259,20 +263,15 @@ class BoardRecords:
                 return {}
             subjects = {row.subject for row in lost}
             sound = connection.execute(
-                query.where(
-                    _VISITS.block_ns.is_not(None),
-                    _VISITS.subject.in_(subjects),
-                    _VISITS.id > lost[0].id,
-                )
+                query.where(_VISITS.block_ns.is_not(None), _VISITS.subject.in_(subjects))
             ).all()
         histories: dict[KernelName, list[_Event]] = defaultdict(list)
         names = {(row.subject, row.schedule, row.kernel) for row in lost}
         for row in sorted([*lost, *sound], key=lambda row: row.id):
             name = (row.subject, row.schedule, row.kernel)
             if name in names:
-                is_alone = TOGETHER_FLAG not in row.flags
                 is_lost = row.failure_reason is not None
-                histories[name].append(_Event(row.id, is_lost, is_alone))
+                histories[name].append(_Event(is_lost, BEHIND_FLAG not in row.flags))
         return histories
 
     def put_in_quarantine(self, device_id: str, reason: str) -> None:
@@ -302,9 +301,22 @@ class BoardRecords:
             return connection.execute(change.values(cleared=stamp(self._clock))).rowcount > 0
 
 
-def lost_visit(visit: Visit, n_together: int) -> Visit:
-    """A visit's flags as those of a flight: alone, or one of several under way."""
-    return replace(visit, flags=(TOGETHER_FLAG,) if n_together > 1 else ())
+def in_flight(visit: Visit, *, is_running: bool) -> Visit:
+    """A visit with a flight's flags: it runs, or it was asked for behind another one."""
+    return replace(visit, flags=() if is_running else (BEHIND_FLAG,))
+
+
+def _is_condemned(events: Sequence[_Event]) -> bool:
+    """Whether one visit after the other took the board down, as often as it takes."""
+    has_run_well, n_losses = False, 0
+    for event in events:
+        if not event.is_lost:
+            has_run_well, n_losses = True, 0
+        elif event.is_running:
+            n_losses += 1
+        if n_losses >= (N_LOSSES_OF_SOUND if has_run_well else N_LOSSES):
+            return True
+    return False
 
 
 def lock_devices(connection: Connection, device_ids: Collection[str]) -> set[str]:

@@ -44,14 +44,14 @@ sessions = Table(
 )
 
 #: Visits that may take the board down, written before they start or when the board fell silent.
-#: `row` is the row of `visits` that it becomes if the board turns out to have started anew.
+#: `visit` is the row of `visits` that it becomes if the board turns out to have started anew.
 flights = Table(
     "flights",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("device_id", String(64), ForeignKey(_DEVICE), nullable=False),
     Column("boot_id", String(64), nullable=False),
-    Column("row", JSON, nullable=False),
+    Column("visit", JSON, nullable=False),
     Column("started", String(40), nullable=False),
     Column("outcome", String(16)),
     Index("flights_by_device", "device_id"),

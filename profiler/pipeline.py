@@ -16,7 +16,7 @@ from typing import Final
 from devices.device import Failure, Timing, TimingPlan, Workload
 from devices.errors import RunnerLostError
 from devices.session import N_AHEAD
-from profiler.board_records import KernelName, lost_visit
+from profiler.board_records import KernelName, in_flight
 from profiler.build import Progress
 from profiler.canary import N_FIRST
 from profiler.quality import REPEATED_FLAGS
@@ -159,13 +159,16 @@ class Pipeline:
         visits = [visit for _, visit in self._block]
         extra = ("canary_moved",) if self._has_moved else ("unwatched",)
         self._sweep.store.append([replace(v, flags=(*v.flags, *extra)) for v in visits])
-        lost = [planned for planned in self._under_way if planned.item is not self._sweep.canary]
-        visits = [note_visit(p.item, self._sweep, p.round_index, LOST) for p in lost]
-        return SweepLostError(
-            str(error),
-            tuple(lost_visit(visit, len(visits)) for visit in visits),
-            is_noted=any(planned.flights for planned in lost),
-        )
+        lost = [
+            in_flight(
+                note_visit(planned.item, self._sweep, planned.round_index, LOST),
+                is_running=position == 0,
+            )
+            for position, planned in enumerate(self._under_way)
+            if planned.item is not self._sweep.canary
+        ]
+        is_noted = any(planned.flights for planned in self._under_way)
+        return SweepLostError(str(error), tuple(lost), is_noted=is_noted)
 
     def _next(self) -> _Planned | None:
         """What to visit after all that is under way; None to wait for an answer first."""

@@ -33,7 +33,7 @@ from devices.errors import (
     StaleLeaseError,
 )
 from profiler.bench import Bench
-from profiler.board_records import NO_LEASE, KernelName, Lease
+from profiler.board_records import NO_LEASE, KernelName, Lease, name_lease
 from profiler.pipeline import SweepLostError
 from profiler.session_meter import SessionMeter
 from profiler.store import Purpose, Session, StaleGenerationError, Visit
@@ -231,12 +231,13 @@ def _open_session(
     patience: Patience,
 ) -> Iterator[Held]:
     boards = bench.store.boards
-    latest = boards.latest_session(_lease_name(bench))
+    lease_name = name_lease(bench.device_id, bench.device.name)
+    latest = boards.latest_session(lease_name)
     runner, n_attempts = _start(bench, executable, losses, notice, patience)
     with runner:
         meter = SessionMeter()
         told = runner.description
-        lease = Lease(_lease_name(bench), told.generation) if told.generation else NO_LEASE
+        lease = Lease(lease_name, told.generation) if told.generation else NO_LEASE
         session = boards.begin_session(bench.device_id, lease, told.boot_id, latest)
         _judge(bench, session, losses, n_attempts, notice)
         suspects = boards.suspects(bench.device_id) | losses.suspects
@@ -244,12 +245,6 @@ def _open_session(
             yield Held(bench, runner, session, suspects, meter, notice)
         finally:
             boards.end_session(session, meter.use())
-
-
-def _lease_name(bench: Bench) -> str:
-    """Boards of the same make that tell no serial number differ by what a person calls them."""
-    board_id = bench.device_id.partition("-")[0]
-    return f"{board_id} {bench.device.name}"
 
 
 def _start(
@@ -278,7 +273,7 @@ def _start(
                 raise
             notice(f"waiting for {error}")
         except (RunnerLostError, DeviceUnreachableError) as error:
-            if losses.last is None:
+            if losses.last is None or not _may_come_back(error):
                 raise
             waited_s = patience.clock() - begun_s
             if waited_s >= patience.reconnect_s:
@@ -290,6 +285,11 @@ def _start(
         n_attempts += 1
         patience.sleep(pause_s)
         pause_s = min(2 * pause_s, patience.longest_pause_s)
+
+
+def _may_come_back(error: DeviceError) -> bool:
+    """Whether waiting may help: what is more than out of reach has to be mended by a person."""
+    return isinstance(error, RunnerLostError) or type(error) is DeviceUnreachableError
 
 
 def _judge(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from devices.blocks import MIN_BLOCK_TICKS, scale_repeats
 from devices.device import Failure, Timing, TimingPlan
 from profiler.board_records import SessionUse
 
@@ -39,14 +40,26 @@ class SessionMeter:
 
 
 def kernel_ns(timing: Timing, plan: TimingPlan) -> float:
-    """How long a visit's kernels ran at the least, in nanoseconds.
+    """How long a visit's kernels ran, in nanoseconds.
 
-    Timed blocks, timestamped repetitions, the warm-up, and the last step of the calibration, which
-    lasts as long as a block; earlier steps and repeated blocks are left out, as nobody counted
-    them.
+    Timed blocks and timestamped repetitions were measured. The warm-up, the calibration and the
+    repetition before the blocks follow from the plan and from how long a repetition takes; blocks
+    that were timed again are not known and not counted.
     """
     repetition_ns = min(timing.block_ns) / timing.n_repeats
     stamped_ns = 0 if timing.call_ns is None else int(timing.call_ns.sum())
     warmup_ns = max(plan.warmup_ns, 2 * repetition_ns)
-    calibration_ns = max(plan.min_block_ns, repetition_ns)
-    return float(sum(timing.block_ns) + stamped_ns + warmup_ns + calibration_ns)
+    goal_ns = max(plan.min_block_ns, MIN_BLOCK_TICKS * timing.tick_ns)
+    calibration_ns = _calibration_ns(repetition_ns, goal_ns)
+    return sum(timing.block_ns) + stamped_ns + warmup_ns + calibration_ns + repetition_ns
+
+
+def _calibration_ns(repetition_ns: float, goal_ns: float) -> float:
+    """What `devices.blocks` and the C runner take to find how many repetitions fill a block."""
+    n_repeats, total_ns = 1, 0.0
+    while True:
+        step_ns = n_repeats * repetition_ns
+        total_ns += step_ns
+        if step_ns >= goal_ns:
+            return total_ns
+        n_repeats = scale_repeats(n_repeats, step_ns, goal_ns)

@@ -12,6 +12,8 @@
 
 enum { MAX_ZONES = 64 };
 
+static int n_zones; /* up to the last one that there is */
+
 static const char *system_root = "";
 
 void set_system_root(const char *root) { system_root = root; }
@@ -61,11 +63,25 @@ double find_number(const char *text, const char *word, int n_skipped) {
   }
 }
 
+static void name_zone(int zone, char path[64]) {
+  snprintf(path, 64, "/sys/class/thermal/thermal_zone%d/temp", zone);
+}
+
+void find_conditions(void) {
+  char path[64], full[512];
+  n_zones = 0;
+  for (int zone = 0; zone < MAX_ZONES; zone++) {
+    name_zone(zone, path);
+    if (full_path(path, full, sizeof full) && !access(full, R_OK)) n_zones = zone + 1;
+  }
+  find_throttle_files();
+}
+
 static double hottest_c(void) {
   double hottest = NAN;
-  for (int zone = 0; zone < MAX_ZONES; zone++) {
+  for (int zone = 0; zone < n_zones; zone++) {
     char path[64];
-    snprintf(path, sizeof path, "/sys/class/thermal/thermal_zone%d/temp", zone);
+    name_zone(zone, path);
     double millidegrees = read_number(path);
     if (!isnan(millidegrees) && !(millidegrees / 1000 <= hottest)) hottest = millidegrees / 1000;
   }

@@ -33,6 +33,10 @@ typedef struct {
   char governor[32];      /* "": not told */
 } Conditions;
 
+/* Looks once for what the board has to tell, before children are forked: a visit shall not try what
+ * is not there. */
+void find_conditions(void);
+
 /* core < 0: the clock of core 0. */
 Conditions read_conditions(int64_t core);
 void write_conditions(Buffer *buffer, const Conditions *conditions);

@@ -12,7 +12,6 @@
 #include "json.h"
 #include "processor.h"
 #include "requests.h"
-#include "throttling.h"
 
 enum { PROTOCOL_VERSION = 2 };
 
@@ -198,7 +197,7 @@ int main(int n_arguments, char **arguments) {
   signal(SIGPIPE, SIG_IGN);
   runner.tick_ns = start_clock();
   runner.notes = share_notes();
-  find_throttle_files();
+  find_conditions();
   start_session();
   while (goes_on && host_next(&runner.host, &frame)) {
     JsonNode *node = json_parse(frame.json, frame.json_bytes);

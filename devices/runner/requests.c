@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "limits.h"
+#include "bounds.h"
 #include "processor.h"
 
 /* For samples, timestamps and the JSON of answers. */

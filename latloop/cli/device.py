@@ -68,6 +68,8 @@ def check_device(
                 "clusters": [asdict(cluster) for cluster in result.clusters],
                 "governors": {str(core): name for core, name in result.governors.items()},
                 "sensors": [asdict(sensor) for sensor in result.sensors],
+                "was_quarantined": result.was_quarantined,
+                "barred": list(result.barred),
             }
         )
     else:
@@ -88,4 +90,9 @@ def _print_check(device: str, board: Board, result: DeviceCheck) -> None:
         output.say(f"commands are to be typed on the board ({result.login}):")
     for finding in findings:
         output.say(f"{finding.severity}: {finding.text}\n    {finding.remedy}")
+    for subject in result.barred:
+        output.say(f"not run again, as it took the board down twice: {subject}")
+    if result.was_quarantined:
+        now = "no longer" if result.health.is_fit else "still"
+        output.say(f"{now} in quarantine, where it was because it {result.was_quarantined}")
     output.say("fit to measure on" if result.health.is_fit else "NOT fit to measure on")

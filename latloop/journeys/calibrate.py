@@ -19,6 +19,7 @@ from profiler.detection import MIN_PAIRS, Detection, find_detection
 from profiler.measure import WHOLE_PLAN, Item, Sweep, time_canary, time_once, watch_canary
 from profiler.network import Call, Network
 from profiler.operator import Operator
+from profiler.recovery import Held, hold_session, refuse_quarantined
 from profiler.runtime import Model
 from profiler.sessions import NetworkFailedError
 from profiler.statistics import visit_median_us
@@ -99,7 +100,8 @@ def calibrate(
 ) -> Calibration:
     """Measure a frozen network against itself in interleaved pairs of sessions.
 
-    Every visit goes to the store. Ctrl-C ends it early and keeps what was measured.
+    Every visit goes to the store. Ctrl-C ends it early and keeps what was measured; when the board
+    is lost meanwhile, it goes on once the board is back.
 
     Args:
         workbench: The device.
@@ -111,20 +113,24 @@ def calibrate(
     Raises:
         NetworkFailedError: a kernel crashed, hung or reported an error.
         TooFewPairsError: it was stopped before there were `MIN_PAIRS` pairs.
-        RunnerLostError: the device is gone.
+        DeviceError: the device is gone; see `profiler.recovery.hold_session`.
     """
+    refuse_quarantined(workbench.bench)
     prepared = workbench.runtime.prepare([Model(REFERENCE)], progress)
     item, linked, bench = prepared.bound[0].item(WHOLE_PLAN), prepared.link(), workbench.bench
     series = _Series([], [], [])
     is_interrupted = False
-    with bench.device.start(linked.executable) as runner:
-        sweep = Sweep(runner, linked.canary, bench.store, bench.device_id, "calibrate", 1, rng)
-        started = clock()
-        try:
-            _measure_pairs(item, sweep, series, lambda: seconds - (clock() - started), progress)
-        except KeyboardInterrupt:
-            is_interrupted = True
-        lasted_s = clock() - started
+    started = clock()
+
+    def work(held: Held) -> None:
+        sweep = held.sweep(linked.canary, "calibrate", 1, rng)
+        _measure_pairs(item, sweep, series, lambda: seconds - (clock() - started), progress)
+
+    try:
+        hold_session(bench, linked.executable, work, lambda text: progress(text, 0, 0))
+    except KeyboardInterrupt:
+        is_interrupted = True
+    lasted_s = clock() - started
     if len(series.log_ratios) < MIN_PAIRS:
         raise TooFewPairsError(
             f"{workbench.device.name}: {MIN_PAIRS} pairs of sessions say something, "
@@ -151,6 +157,7 @@ def _measure_pairs(
 ) -> None:
     watch = watch_canary(sweep)
     total_s = max(1, round(seconds_left()))
+    progress("calibrate", 0, total_s)
     before_us = time_canary(sweep)
     moved = watch.has_moved(before_us)
     while seconds_left() > 0 or len(series.log_ratios) < MIN_PAIRS:

@@ -26,6 +26,8 @@ class DeviceCheck:
         governors: The clock governor of each core that tells.
         sensors: Its temperatures.
         login: The command that a person reaches a board with; "" for this machine.
+        was_quarantined: Why it was in quarantine until now; "" where it was not.
+        barred: Subjects of the kernels that took it down twice and are not run again.
     """
 
     health: Health
@@ -34,10 +36,15 @@ class DeviceCheck:
     governors: Mapping[int, str]
     sensors: tuple[Sensor, ...]
     login: str
+    was_quarantined: str
+    barred: tuple[str, ...]
 
 
 def check(workbench: Workbench, progress: StageProgress = quiet) -> DeviceCheck:
-    """Start the runner on the device, and read what would disturb measurements."""
+    """Start the runner on the device, and read what would disturb measurements.
+
+    A board that answers and is fit is let out of quarantine.
+    """
     device = workbench.device
     progress("check", 0, 2)
     linked = workbench.runtime.prepare([]).link()
@@ -50,7 +57,20 @@ def check(workbench: Workbench, progress: StageProgress = quiet) -> DeviceCheck:
         governors = read_governors(files.root)
         sensors = read_sensors(files.root)
     progress("check", 2, 2)
-    return DeviceCheck(health, tick_ns, clusters, governors, sensors, _login(device))
+    boards, device_id = workbench.store.boards, workbench.device_id
+    quarantine = boards.quarantine_of(device_id)
+    if health.is_fit:
+        boards.clear_quarantine(device_id)
+    return DeviceCheck(
+        health=health,
+        tick_ns=tick_ns,
+        clusters=clusters,
+        governors=governors,
+        sensors=sensors,
+        login=_login(device),
+        was_quarantined="" if quarantine is None else quarantine.reason,
+        barred=tuple(sorted({subject for subject, *_ in boards.quarantined_kernels(device_id)})),
+    )
 
 
 def _login(device: AnyDevice) -> str:

@@ -7,10 +7,13 @@ network namespace of its own. It dies, and its mounts with it, when the tests' p
 from __future__ import annotations
 
 import os
+import re
+import select
 import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -43,6 +46,9 @@ LogLevel ERROR
 MaxStartups 100
 MaxSessions 40
 """
+#: The control groups of this machine, which limit boards, are seen on them, too.
+_GROUPS = Path("/sys/fs/cgroup/cpu")
+_ENTER = f'mount --bind {_GROUPS} "$1{_GROUPS}" && exec chroot "$1" /lab/busybox sh /lab/init'
 _DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9)}
 
 
@@ -76,6 +82,7 @@ class Board:
         server: What listens there.
         key: The private key that the account takes.
         busybox: Its userland, perhaps of another processor.
+        disk_bytes: Size of a disk at `/data` that outlives restarts; None for none.
     """
 
     root: Path
@@ -83,6 +90,7 @@ class Board:
     server: Server
     key: Path
     busybox: Path
+    disk_bytes: int | None = None
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     @property
@@ -105,12 +113,17 @@ class Board:
         return f"latloop-{os.getpid()}-{self.number}"
 
     @property
+    def _group(self) -> Path:
+        return _GROUPS / self._namespace
+
+    @property
     def _link(self) -> str:
         return f"ll{self.number}h"
 
     def make(self) -> None:
         """Lay out its root folder and its network."""
-        for name in ("bin", "dev", "etc/ssh", "proc", "tmp", "run/sshd", "lab", "small", "noexec"):
+        folders = ("bin", "dev", "etc/ssh", "proc", "tmp", "run/sshd", "lab", "small", "noexec")
+        for name in (*folders, str(_GROUPS).lstrip("/")):
             (self.root / name).mkdir(parents=True)
         (self.root / "tmp").chmod(0o1777)
         self.root.chmod(0o755)
@@ -120,7 +133,12 @@ class Board:
         self._make_userland()
         self._make_account()
         self._make_server()
-        near, far = f"{self.ip[: self.ip.rfind('.')]}.{int(self.ip.split('.')[3]) - 1}", self.ip
+        if self.disk_bytes is not None:
+            (self.root / "data").mkdir()
+            options = f"size={self.disk_bytes},mode=1777"
+            command("mount", "-t", "tmpfs", "-o", options, "tmpfs", self.root / "data")
+        front, _, last = self.ip.rpartition(".")
+        near, far = f"{front}.{int(last) - 1}", self.ip
         peer = f"ll{self.number}b"
         command("ip", "netns", "add", self._namespace)
         command("ip", "link", "add", self._link, "type", "veth", "peer", "name", peer)
@@ -139,8 +157,8 @@ class Board:
         unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
         self._process = subprocess.Popen(
             [
-                *("setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", self._namespace),
-                *(*unshare, "chroot", str(self.root), "/lab/busybox", "sh", "/lab/init"),
+                *("setpriv", "--pdeathsig", "KILL", *_inside(self._namespace)),
+                *(*unshare, "sh", "-c", _ENTER, "sh", str(self.root)),
             ],
             stdin=subprocess.DEVNULL,
         )
@@ -149,15 +167,25 @@ class Board:
     def stop(self) -> None:
         """Switch it off, as if somebody had pulled the plug."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
+            first: int | None = None
+            with suppress(IndexError, ProcessLookupError):  # it may have failed to start
+                first = os.pidfd_open(self._init())
+                os.kill(self._init(), signal.SIGKILL)
             self._process.wait()
+            if first is not None:
+                select.select([first], [], [])  # it is gone when all others of its namespace are
+                os.close(first)
             self._process = None
+        if self._group.exists():
+            self._group.rmdir()
 
     def remove(self) -> None:
         """Stop it and leave nothing of it behind."""
         self.stop()
         subprocess.run(["ip", "netns", "del", self._namespace], check=False)
         subprocess.run(["ip", "link", "del", self._link], stderr=subprocess.DEVNULL, check=False)
+        if self.disk_bytes is not None:
+            subprocess.run(["umount", "--lazy", self.root / "data"], check=False)
         shutil.rmtree(self.root)
 
     def cut(self) -> None:
@@ -167,6 +195,21 @@ class Board:
     def mend(self) -> None:
         """Plug it in again."""
         command("ip", "link", "set", self._link, "up")
+
+    def write(self, path: str, text: str) -> None:
+        """Make a file, such as one below /sys."""
+        where = self.root / path.lstrip("/")
+        where.parent.mkdir(parents=True, exist_ok=True)
+        where.write_text(text, encoding="ascii")
+
+    def throttle(self, share: float) -> None:
+        """Let it have so much of one core until it is stopped."""
+        self._group.mkdir()
+        period_us = 100_000
+        (self._group / "cpu.cfs_period_us").write_text(f"{period_us}", encoding="ascii")
+        (self._group / "cpu.cfs_quota_us").write_text(f"{int(period_us * share)}", encoding="ascii")
+        for pid in self._pids():
+            (self._group / "cgroup.procs").write_text(f"{pid}", encoding="ascii")
 
     def files(self, folder: str = HOME) -> set[str]:
         """Names in `files` of one of the folders."""
@@ -180,16 +223,16 @@ class Board:
 
     def processes(self) -> list[str]:
         """Command lines of what runs there, servers aside."""
-        space = Path(f"/proc/{self._init()}/ns/pid").stat().st_ino
-        found = []
-        for path in Path("/proc").glob("[0-9]*"):
-            try:
-                if (path / "ns/pid").stat().st_ino == space:
-                    words = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-                    found.append(words)
-            except OSError:
-                continue
-        return [words for words in found if words and not _is_server(words)]
+        return list(self.commands().values())
+
+    def commands(self) -> dict[int, str]:
+        """The same by process, as the machine under the board numbers them."""
+        found = {}
+        for pid in self._pids():
+            with suppress(OSError):
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+                found[pid] = words.strip()
+        return {pid: words for pid, words in found.items() if words and not _is_server(words)}
 
     def wait_until_idle(self, timeout_s: float = 60.0) -> list[str]:
         """What still runs there in the end: nothing, if all is well."""
@@ -197,6 +240,16 @@ class Board:
         while (left := self.processes()) and time.monotonic() < deadline_s:
             time.sleep(0.05)
         return left
+
+    def _pids(self) -> list[int]:
+        """All its processes, as this machine numbers them."""
+        space = Path(f"/proc/{self._init()}/ns/pid").stat().st_ino
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if (path / "ns/pid").stat().st_ino == space:
+                    found.append(int(path.name))
+        return found
 
     def _init(self) -> int:
         """The board's first process, as this machine numbers it."""
@@ -247,6 +300,19 @@ class Board:
         (self.root / "lab/init").write_text(init, encoding="ascii")
 
 
+def remove_leftovers() -> None:
+    """Networks of test runs that were killed; their processes and mounts died with them."""
+    for line in command("ip", "netns", "list").splitlines():
+        match = re.match(r"latloop-(\d+)-", line)
+        if match and not Path(f"/proc/{match[1]}").exists():
+            command("ip", "netns", "del", line.split()[0])
+
+
+def _inside(namespace: str) -> tuple[str, ...]:
+    # Not `ip netns exec`, which lays a new /sys without control groups.
+    return ("nsenter", f"--net=/run/netns/{namespace}")
+
+
 def _is_server(words: str) -> bool:
     return words.startswith(("/usr/sbin/sshd", "sshd:", "/usr/sbin/dropbear"))
 
@@ -263,10 +329,11 @@ def _copy_program(program: Path, root: Path) -> None:
         shutil.copy(path, where)
 
 
-def _wait_for_port(namespace: str, ip: str, timeout_s: float = 60.0) -> None:
+def _wait_for_port(namespace: str, ip: str, timeout_s: float = 30.0) -> None:
     deadline_s = time.monotonic() + timeout_s
-    listening = ("ip", "netns", "exec", namespace, "cat", "/proc/net/tcp")
-    wanted = "".join(f"{int(part):02X}" for part in reversed(ip.split("."))) + ":0016"
+    listening = (*_inside(namespace), "cat", "/proc/net/tcp")
+    wanted = "".join(f"{int(part):02X}" for part in reversed(ip.split(".")))
+    wanted += ":0016 00000000:0000 0A"  # port 22, listening
     while wanted not in command(*listening):
         assert time.monotonic() < deadline_s, f"no SSH server at {ip}"
         time.sleep(0.02)

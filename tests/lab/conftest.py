@@ -19,7 +19,7 @@ from profiler.link import link_executable
 from profiler.target import Target
 from tests.unit.devices.kernels import compile_kernels
 
-from .board import HOME, Board, Server, fingerprint_of, make_key
+from .board import HOME, Board, Server, fingerprint_of, make_key, remove_leftovers
 
 #: Kernels that the lab's tests call.
 KERNELS = ("add", "twice", "hang", "crash", "nap")
@@ -39,17 +39,21 @@ class Lab:
     key: Path
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(os.getpid() * 16))
 
-    def board(self, server: Server, busybox: Path | None = None) -> Board:
+    def board(
+        self, server: Server, busybox: Path | None = None, disk_bytes: int | None = None
+    ) -> Board:
         """A new board, not yet made."""
         number = next(self._numbers) % 16384
         userland = busybox or Path(shutil.which("busybox") or "busybox")
-        return Board(self.folder / f"board-{number}", number, server, self.key, userland)
+        root = self.folder / f"board-{number}"
+        return Board(root, number, server, self.key, userland, disk_bytes)
 
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     if os.geteuid() != 0:
         pytest.exit("the lab needs root: it makes network namespaces and mounts", 1)
+    remove_leftovers()
     folder = tmp_path_factory.mktemp("lab")
     return Lab(folder, make_key(folder / "key"))
 

@@ -53,6 +53,9 @@ def emulated(processor: Processor) -> Iterator[None]:
     """Have the system start the processor's programs under qemu, in any root folder."""
     if not (_BINFMT / "register").exists():
         command("mount", "-t", "binfmt_misc", "none", _BINFMT)
+    for rule in _BINFMT.glob("latloop-*"):  # of a test run that was killed
+        if not Path(f"/proc/{rule.name.split('-')[1]}").exists():
+            rule.write_text("-1", encoding="ascii")
     name = f"latloop-{os.getpid()}-{processor.machine}"
     bits, machine = processor.elf
     magic = (
@@ -63,8 +66,9 @@ def emulated(processor: Processor) -> Iterator[None]:
     qemu = shutil.which(processor.qemu)
     assert qemu, f"{processor.qemu} is missing; run tests/lab/install.sh"
     # F: the emulator is opened now, so that it need not lie in the board's root folder.
-    rule = f":{name}:M::{escaped[0]}:{escaped[1]}:{qemu}:F"
-    (_BINFMT / "register").write_text(rule, encoding="ascii")
+    # P: programs keep their first argument, by which busybox knows what it is to be.
+    registration = f":{name}:M::{escaped[0]}:{escaped[1]}:{qemu}:PF"
+    (_BINFMT / "register").write_text(registration, encoding="ascii")
     try:
         yield
     finally:

@@ -38,7 +38,7 @@ def times_kernels(session: RunnerSession) -> bool:
     assert isinstance(timing, Timing), timing
     assert timing.call_ns is not None
     assert not isinstance(outputs, Failure), outputs
-    np.testing.assert_array_equal(outputs[2], uniform(1, N, 1.0) + uniform(2, N, 1.0))
+    np.testing.assert_array_equal(outputs[2], uniform(1, 1.0, (N,)) + uniform(2, 1.0, (N,)))
     return min(timing.block_ns) > 0
 
 
@@ -62,13 +62,13 @@ def test_kernels_are_timed_on_a_board(
 def test_a_runner_has_the_arguments_and_the_launcher_of_its_device(
     openssh: Board, make_device: MakeDevice, executable: Path
 ) -> None:
-    device = make_device(openssh, launcher=("nice", "-n", "5"), silence_s=7.5)
+    device = make_device(openssh, launcher=("env", "LAUNCHED=a b"), silence_s=7.5)
     with device.start(executable) as session:
         assert times_kernels(session)
         (words,) = (words for words in openssh.processes() if sha256(executable) in words)
         assert "--silence-ms 7500" in words
-        stat = openssh.root_of(f"/proc/{session.description.pid}/stat").read_text()
-        assert stat.rpartition(")")[2].split()[16] == "5"  # proc(5): niceness, the 19th field
+        environment = openssh.root_of(f"/proc/{session.description.pid}/environ").read_bytes()
+        assert b"LAUNCHED=a b" in environment.split(b"\0")
 
 
 def test_weights_are_brought_along(
@@ -86,7 +86,7 @@ def test_weights_are_brought_along(
                 replace(workload, tensors=tuple(tensors), weights_file=file), {}, (2,), 10_000
             )
             assert not isinstance(outputs, Failure), outputs
-            np.testing.assert_array_equal(outputs[2], uniform(1, N, 1.0) + values)
+            np.testing.assert_array_equal(outputs[2], uniform(1, 1.0, (N,)) + values)
     assert sha256(file) in board.files()
 
 
@@ -146,6 +146,7 @@ from pathlib import Path
 from devices.device import TimingPlan
 from devices.ssh.address import SshAddress
 from devices.ssh.connection import SshConnection
+from devices.ssh.device import SshDevice
 from tests.unit.devices.workloads import chain
 ip, user, key, known_hosts, folder, executable = sys.argv[1:]
 address = SshAddress(ip, user, key_file=Path(key))
@@ -161,17 +162,13 @@ def test_a_host_that_is_killed_leaves_nothing_on_the_board(
 ) -> None:
     device = make_device(board)
     words = [board.ip, USER, board.key, known_hosts, HOME, executable]
-    host = subprocess.Popen(
-        [sys.executable, "-c", HOST, *map(str, words)],
-        stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
-    )
-    assert host.stdout is not None
-    generation = json.loads(host.stdout.readline())
-    assert [words for words in board.processes() if "files/" in words]
-    host.send_signal(signal.SIGKILL)
-    host.wait()
-    host.stdout.close()
+    command = [sys.executable, "-c", HOST, *map(str, words)]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=root) as host:
+        assert host.stdout is not None
+        generation = json.loads(host.stdout.readline())
+        assert [words for words in board.processes() if "files/" in words]
+        host.send_signal(signal.SIGKILL)
     assert board.wait_until_idle() == []
     with device.start(executable) as session:
         assert times_kernels(session)
@@ -195,10 +192,28 @@ def test_a_folder_in_which_nothing_may_run_is_told(
     assert board.wait_until_idle() == []
 
 
+CPU = "/sys/devices/system/cpu/cpu0/cpufreq"
+
+
+def test_a_visit_tells_the_state_of_the_board(
+    own_board: Board, make_device: MakeDevice, executable: Path
+) -> None:
+    own_board.write(f"{CPU}/scaling_cur_freq", "1500000\n")
+    own_board.write("/sys/class/thermal/thermal_zone0/temp", "61500\n")
+    own_board.throttle(0.2)
+    plan = TimingPlan(0, 300_000_000, 2, False, 120_000)
+    with make_device(own_board, cores=(0,)).start(executable) as session:
+        timing = session.time(chain("add"), plan)
+    assert isinstance(timing, Timing), timing
+    assert timing.before.clock_mhz == 1500
+    assert timing.before.temperature_c == 61.5
+    assert timing.before.throttle_events is not None
+    assert timing.after.throttle_events is not None
+    assert timing.after.throttle_events > timing.before.throttle_events
+
+
 def test_the_fingerprint_is_the_boards(openssh: Board, make_device: MakeDevice) -> None:
-    governor = openssh.root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
-    governor.parent.mkdir(parents=True)
-    governor.write_text("lab-governor\n", encoding="ascii")
+    openssh.write(f"{CPU}/scaling_governor", "lab-governor\n")
     found = make_device(openssh, versions=(("tvm", "1"),)).fingerprint()
     assert found.board.architecture == os.uname().machine
     assert found.runtime.governor == "lab-governor"
@@ -218,3 +233,14 @@ def test_nothing_is_open_after_a_device_was_closed(
         device.start(executable).close()
         device.close()
     assert descriptors() == before
+
+
+def test_what_is_no_executable_is_refused_before_the_board_is_asked(
+    own_board: Board, make_device: MakeDevice, tmp_path: Path
+) -> None:
+    own_board.stop()
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh\nexit 0 # and more\n", encoding="ascii")
+    for path in (script, tmp_path / "missing"):
+        with pytest.raises(ExecutableRefusedError, match=f"lab: .*{path.name}"):
+            make_device(own_board).start(path)

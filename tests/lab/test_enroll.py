@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from devices.inventory import read_inventory
+from profiler.store import Store
 from tests.pipeline.command_line import Done, latloop, make_home
 
 from .board import USER, Board, fingerprint_of, make_key
-from .conftest import MakeDevice
+from .conftest import Lab, MakeDevice, running
+from .emulation import PROCESSORS, emulated
 
 
 @pytest.fixture
@@ -71,6 +73,17 @@ def test_a_board_is_enrolled_checked_and_stolen(
     assert checked.code in {0, 1}, checked.err
     assert checked.answer["board"]["n_cores"] == table["board"]["n_cores"]
 
+    with Store.open(home / "store.sqlite") as store:
+        store.boards.put_in_quarantine(checked.answer["device_id"], "did not come back")
+    barred = latloop(home, "device", "calibrate", "desk")
+    assert barred.code == 21
+    assert "did not come back" in barred.err
+    again = latloop(home, "device", "check", "desk", "--json").answer
+    assert again["was_quarantined"] == "did not come back"
+    with Store.open(home / "store.sqlite") as store:
+        is_barred = store.boards.quarantine_of(again["device_id"]) is not None
+    assert is_barred == (not again["is_fit"]), "a board that is fit is let out"
+
     nobody = latloop(home, "device", "steal", "desk", "--json")
     assert (nobody.code, nobody.answer["ended"]) == (0, None)
     with make_device(board, table["folder"]).start(executable):
@@ -106,7 +119,7 @@ def test_without_a_terminal_the_next_step_is_told(openssh: Board, home: Path) ->
     [
         ("folder=/proc/none", 21, "/proc/none: not writable"),
         ("folder=/noexec/latloop", 21, "programs do not run there"),
-        ("board.architecture=riscv64", 21, "desk"),
+        ("board.architecture=aarch64", 21, "desk: "),
         ("core=4000", 2, "core must be one of the board's"),
         ("threads=4000", 2, "threads must be at most"),
     ],
@@ -178,3 +191,19 @@ def test_the_made_files_of_a_board_are_found_and_override_nothing_else(
     findings = json.dumps(latloop(home, "device", "check", "desk", "--json").answer["findings"])
     assert "the clock governor of core 0 is ondemand" in findings
     assert "cpu-thermal is at 91" in findings
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_a_board_of_another_processor_is_enrolled_for_its_own_target(
+    lab: Lab, home: Path, name: str
+) -> None:
+    processor = PROCESSORS[name]
+    with emulated(processor):
+        for board in running(lab.board("dropbear", processor.busybox)):
+            done = enroll(home, board, *agreed(board))
+            assert done.code == 0, done.err
+            table = table_of(home)
+            assert table["board"]["architecture"] == processor.machine
+            assert table["target"]["triple"] == processor.triple
+            assert table["board"]["tick_ns"] > 0
+            assert board.wait_until_idle() == []

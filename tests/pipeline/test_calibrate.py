@@ -56,8 +56,9 @@ def test_ctrl_c_ends_a_calibration_with_what_was_measured(empty_home: Path, tmp_
     assert process.returncode in {0, 23}, said
     answer = json.loads(out)
     assert answer["interrupted"] is True
-    assert answer["pairs"] >= N_PAIRS
-    assert n_visits(empty_home) in {2 * answer["pairs"], 2 * answer["pairs"] + 1}
+    # The last pair counts once the canary behind it was timed.
+    assert answer["pairs"] >= N_PAIRS - 1
+    assert 0 <= n_visits(empty_home) - 2 * answer["pairs"] <= 2
     assert 0 < answer["low_percent"] <= answer["smallest_change_percent"] <= answer["high_percent"]
     assert answer["canary_moved"] == (process.returncode == 23)
     n_sessions = answer["sessions_for_percent"]

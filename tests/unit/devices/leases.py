@@ -78,10 +78,12 @@ def request(op: str, request_id: int, kernel: str = "", timeout_ms: int = 600_00
 
 
 @contextmanager
-def mute_host(command: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], PipeStream]]:
+def mute_host(
+    command: list[str], user: int | None = None
+) -> Iterator[tuple[subprocess.Popen[bytes], PipeStream]]:
     """A runner whose host sends no beats but what the test writes."""
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, user=user
     )
     assert process.stdin is not None
     assert process.stdout is not None

@@ -56,11 +56,8 @@ def test_a_pc_is_read_as_its_files_say(tmp_path: Path) -> None:
     assert board.memory_bytes == 249 * 64 * 2**20  # 16300000 KiB are 248.7 times 64 MiB
     assert (board.l1_bytes, board.l2_bytes, board.l3_bytes) == (32 << 10, 1 << 20, 0)
     assert board.max_clock_mhz == 3600
-    assert runtime.versions == (
-        ("llvm", "20"),
-        ("runner_protocol", str(PROTOCOL_VERSION)),
-        ("tvm", "0.27"),
-    )
+    protocol = ("runner_protocol", str(PROTOCOL_VERSION))
+    assert runtime.versions == (("llvm", "20"), protocol, ("tvm", "0.27"))
     assert runtime.kernel_release == "6.1.0-13"
     assert runtime.os_image == "Debian GNU/Linux 12"
     assert runtime.governor == "powersave"

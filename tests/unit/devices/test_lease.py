@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import replace
@@ -163,6 +164,25 @@ def test_a_thief_ends_a_holder_that_is_stopped(command: list[str], lease: Path) 
             assert second.description.generation == 2
         with pytest.raises(RunnerLostError):
             first.time(chain("add"), QUICK)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
+def test_a_thief_says_that_the_holder_is_another_users(executable: Path) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        command, lease = [str(own_copy(executable, folder))], folder / "lease"
+        with start(command, lease) as first:
+            for path in folder.iterdir():
+                path.chmod(0o777)
+            theft = [*command, *lease_arguments(str(lease), "bob", "bench", steal=True)]
+            with mute_host(theft, user=65534) as (_, stream):
+                stream.write_all(request("describe", 0), LONG_S)
+                failure = answer_from(stream).message["failure"]
+            pid = first.description.pid
+            detail = f"process {pid} holds {lease} and belongs to another user"
+            assert failure == {"reason": "lease_failed", "detail": detail}
+            assert isinstance(first.time(chain("add"), QUICK), Timing)
 
 
 def test_what_nobody_holds_is_taken_without_a_theft(command: list[str], lease: Path) -> None:

@@ -169,6 +169,8 @@ CHECKED = DeviceCheck(
     governors={0: "ondemand", 1: "ondemand"},
     sensors=(),
     login="ssh -p 2222 pi@desk",
+    was_quarantined="did not come back within 300 s",
+    barred=("dense:1x1x1x8:o8:k1x1",),
 )
 
 
@@ -181,6 +183,10 @@ def test_check_says_where_its_commands_are_to_be_typed(
     assert "Cortex-A72 at up to 1500 MHz, cores 0, 1" in ended.out
     assert "to be typed on the board (ssh -p 2222 pi@desk):" in ended.out
     assert "unfit: the clock is throttled\n    give it a fan" in ended.out
+    assert (
+        "still in quarantine, where it was because it did not come back within 300 s" in ended.out
+    )
+    assert "took the board down twice: dense:1x1x1x8:o8:k1x1" in ended.out
     answer = json.loads(latloop("device", "check", "local", "--json").out)
     assert answer["governors"] == {"0": "ondemand", "1": "ondemand"}
     assert answer["clusters"][0]["cores"] == [0, 1]

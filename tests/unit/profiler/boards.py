@@ -15,7 +15,8 @@ import numpy as np
 from devices.board import Fingerprint
 from devices.device import KernelCall, Tensor, TimingPlan, Workload
 from devices.errors import DeviceError
-from devices.local import LocalDevice
+from devices.lease import lease_arguments
+from devices.local import LocalDevice, start_runner
 from devices.session import RunnerSession
 from profiler.artifacts import ArtifactStore
 from profiler.bench import Bench
@@ -91,12 +92,16 @@ class WatchedDevice:
         local: Starts real runners.
         before_start: Called before each start with how many there were; may raise what keeps the
             board from being had.
-        started: Process descriptors of the runners that were started, which `kill` ends.
+        started: Process descriptors of the runners that were started, which `send` reaches.
+        lease: A file on the board whose lease runners take, or None.
+        silence_s: Of heartbeats, or None without.
     """
 
     local: LocalDevice
     before_start: Callable[[int], None] = lambda _: None
     started: list[int] = field(default_factory=list)
+    lease: Path | None = None
+    silence_s: float | None = None
 
     @property
     def name(self) -> str:
@@ -115,16 +120,29 @@ class WatchedDevice:
 
     def start(self, executable: Path) -> RunnerSession:
         self.before_start(len(self.started))
-        session = self.local.start(executable)
+        session = self.start_as(executable, "us")
         self.started.append(os.pidfd_open(session.description.pid))
         return session
 
-    def kill(self) -> bool:
-        """End the runner that was started last; whether it still lived."""
+    def start_as(self, executable: Path, holder: str, *, steal: bool = False) -> RunnerSession:
+        """Start a runner for somebody."""
+        command = [str(executable), "--root", str(self.root)]
+        if self.lease is not None:
+            command += lease_arguments(str(self.lease), holder, "here", steal=steal)
+        if self.silence_s is not None:
+            command += ["--silence-ms", str(round(self.silence_s * 1000))]
+        return start_runner(command, self.local.cores, silence_s=self.silence_s, name=self.name)
+
+    def send(self, number: int) -> bool:
+        """Send a signal to the runner that was started last; whether it still lived."""
         with suppress(ProcessLookupError, IndexError):
-            signal.pidfd_send_signal(self.started[-1], signal.SIGKILL)
+            signal.pidfd_send_signal(self.started[-1], number)
             return True
         return False
+
+    def kill(self) -> bool:
+        """End the runner that was started last; whether it still lived."""
+        return self.send(signal.SIGKILL)
 
     def close(self) -> None:
         """Give the descriptors back."""

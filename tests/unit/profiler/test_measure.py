@@ -15,6 +15,7 @@ from devices.device import Conditions, Failure, Timing
 from devices.errors import RunnerLostError
 from devices.session import N_AHEAD
 from profiler.baseline import DEADLINE_S, PAUSE_S
+from profiler.board_records import BEHIND_FLAG
 from profiler.measure import MAX_REPEATS, Item, Sweep, SweepLostError, measure, quality_flags
 from profiler.pipeline import LOST, REPEATED_SHARE
 from profiler.quality import Allowance
@@ -549,7 +550,8 @@ def test_a_lost_runner_tells_what_was_in_flight_and_what_was_answered_is_kept(
     assert in_flight[0] == runner.visited[20]
     assert 1 < len(in_flight) <= N_AHEAD + 1
     assert {visit.outcome for visit in caught.value.in_flight} == {LOST}
-    assert {visit.flags for visit in caught.value.in_flight} == {("in_flight_with_others",)}
+    flags = [visit.flags for visit in caught.value.in_flight]
+    assert flags == [(), *[(BEHIND_FLAG,)] * (len(in_flight) - 1)]
     kept = visits_in(store)
     assert [visit.kernel for visit in kept] == runner.items_visited[:-1]
     assert {visit.flags for visit in kept} == {("unwatched",)}

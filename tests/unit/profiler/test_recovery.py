@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import select
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,7 +26,8 @@ from devices.errors import (
     RunnerLostError,
 )
 from devices.local import LocalDevice
-from profiler.board_records import TOGETHER_FLAG
+from devices.session import N_AHEAD, RunnerSession
+from profiler.board_records import Lease, name_lease
 from profiler.link import link_executable
 from profiler.measure import Item, measure
 from profiler.pipeline import MAX_REPEATS
@@ -37,7 +40,9 @@ from profiler.recovery import (
     hold_session,
 )
 from profiler.runtime import Linked, visit
+from profiler.sessions import NetworkMeasurement, measure_network
 from profiler.store import Store, Visit
+from profiler.sweep import latency_us
 from profiler.target import Target
 
 from . import boards
@@ -63,7 +68,9 @@ class Desk:
     """A bench with a board that may be lost, and what was told meanwhile.
 
     Attributes:
-        kill_after: The runner is killed once, when so many visits are done.
+        kill_after: The runner is lost once, when so many visits are done.
+        lose: How; None kills it.
+        wait: Called in place of sleeping while the board cools down.
     """
 
     device: WatchedDevice
@@ -74,6 +81,8 @@ class Desk:
     clock: Clock = field(default_factory=Clock)
     told: list[str] = field(default_factory=list)
     kill_after: int | None = None
+    lose: Callable[[], object] | None = None
+    wait: Callable[[float], None] | None = None
 
     def __post_init__(self) -> None:
         self.bench = boards.open_bench(self.device, self.store, self.folder, self.target)
@@ -84,6 +93,7 @@ class Desk:
 
         def work(held: Held) -> None:
             sweep = held.sweep(CANARY, "tune", n_rounds, boards.shuffle())
+            sweep = replace(sweep, sleep=self.wait or self.clock.sleep)
             measure(items, sweep, self._note_progress)
 
         hold_session(self.bench, self.executable, work, self.told.append, self.patience)
@@ -91,7 +101,7 @@ class Desk:
     def _note_progress(self, n_done: int, _: int) -> None:
         if self.kill_after is not None and n_done >= self.kill_after:
             self.kill_after = None
-            assert self.device.kill()
+            assert (self.lose or self.device.kill)()
 
     def rows(self) -> list[Visit]:
         return list(self.store.visits(self.bench.device_id, purposes={"tune"}))
@@ -115,10 +125,15 @@ def desk(executable: Path, host_target: Target, tmp_path: Path) -> Iterator[Desk
     device.close()
 
 
+def is_lost(row: Visit) -> bool:
+    """Whether the board went down during a visit."""
+    return isinstance(row.outcome, Failure) and row.outcome.reason == "board_lost"
+
+
 def assert_whole(desk: Desk, names: list[str] = NAMES, n_rounds: int = 3) -> None:
     """Every visit of every round is there, sound, and no more often than doubts allow."""
-    # Those that were under way beside what took the board down are made again.
-    rows = [row for row in desk.rows() if row.kernel in names and TOGETHER_FLAG not in row.flags]
+    # What was under way when the board went down is made again.
+    rows = [row for row in desk.rows() if row.kernel in names and not is_lost(row)]
     assert all(isinstance(row.outcome, Timing) for row in rows)
     rounds: dict[tuple[str, int], list[Visit]] = {}
     for row in rows:
@@ -127,6 +142,38 @@ def assert_whole(desk: Desk, names: list[str] = NAMES, n_rounds: int = 3) -> Non
     for made in rounds.values():
         assert len(made) <= MAX_REPEATS + 1
         assert all(row.flags for row in made[:-1])
+
+
+# A host of its own: its first lines, and what it does with its desk.
+HOST_HEAD = """
+import sys
+sys.path[:0] = [sys.argv[1]]
+from pathlib import Path
+from devices.local import LocalDevice
+from profiler.store import Store
+from profiler.target import Target
+from tests.unit.profiler import boards
+from tests.unit.profiler.test_recovery import ITEMS, Desk, item
+folder, executable = Path(sys.argv[2]), Path(sys.argv[3])
+device = boards.WatchedDevice(LocalDevice("bench", root=folder / "board"))
+with Store.open(folder / "store.db") as store:
+    desk = Desk(device, store, folder, executable, Target(sys.argv[4], "generic"))
+    print("ready", flush=True)
+"""
+HANGING_HOST = (
+    HOST_HEAD
+    + """
+    desk.visit([item("bad", "hang")])
+"""
+)
+
+
+def start_host(desk: Desk, code: str) -> subprocess.Popen[str]:
+    """Another process that measures on the same board, into the same store."""
+    arguments = [str(ROOT), str(desk.folder), str(desk.executable), desk.target.triple]
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True
+    )
 
 
 def test_a_sweep_on_a_board_that_is_not_lost_needs_one_session(desk: Desk) -> None:
@@ -149,31 +196,204 @@ def test_every_visit_carries_its_session_and_its_boot(desk: Desk) -> None:
     }
 
 
+class Faults:
+    """Ends runners at random moments: alone, with a board that starts anew, or with one that stays
+    away for a few attempts; until nobody is left to be ended."""
+
+    def __init__(self, desk: Desk, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.desk = desk
+        self.n_of_kind: Counter[str] = Counter()
+        self.n_away = 0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._inject)
+        desk.device.before_start = self._stay_away
+
+    def __enter__(self) -> Faults:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _inject(self) -> None:
+        while not self._done.wait(self.rng.uniform(0.05, 0.8)):
+            kind = self.rng.choice(["runner", "board", "link"])
+            if kind == "board":
+                start_anew(self.desk.device.root)
+            if kind == "link":
+                self.n_away = self.rng.randrange(1, 4)
+            self.n_of_kind[kind] += self.desk.device.kill()
+
+    def _stay_away(self, n_started: int) -> None:
+        if n_started and self.n_away > 0:
+            self.n_away -= 1
+            raise DeviceUnreachableError("bench: no route to host")
+
+
 @pytest.mark.parametrize("seed", range(6))
-def test_runners_killed_at_random_moments_lose_nothing_and_wrong_nothing(
-    desk: Desk, seed: int
-) -> None:
-    rng = random.Random(seed)
-    done = threading.Event()
-    n_killed = 0
-
-    def kill_now_and_then() -> None:
-        nonlocal n_killed
-        while not done.wait(rng.uniform(0.05, 0.5)):
-            n_killed += desk.device.kill()
-
-    killer = threading.Thread(target=kill_now_and_then)
+def test_faults_at_random_moments_lose_nothing_and_wrong_nothing(desk: Desk, seed: int) -> None:
     desk.patience = replace(desk.patience, n_losses=10**6)
-    killer.start()
-    try:
-        desk.visit(ITEMS, n_rounds=10)
-    finally:
-        done.set()
-        killer.join()
-    assert_whole(desk, n_rounds=10)
-    assert n_killed > 0
+    with Faults(desk, seed) as faults:
+        desk.visit(ITEMS, n_rounds=60)
+    assert_whole(desk, n_rounds=60)
+    assert sum(faults.n_of_kind.values()) > 0
     assert len(desk.device.started) > 1
-    assert desk.store.boards.quarantined_kernels(desk.bench.device_id) == frozenset()
+    # Nobody is condemned for what happens to anybody.
+    assert desk.store.failed_kernels(desk.bench.device_id) == frozenset()
+    assert desk.store.boards.quarantine_of(desk.bench.device_id) is None
+    for started in desk.device.started:
+        assert is_gone(started)
+
+
+def is_gone(descriptor: int) -> bool:
+    """Whether a process has ended."""
+    return bool(select.select([descriptor], [], [], 10)[0])
+
+
+SWEEPING_HOST = (
+    HOST_HEAD
+    + """
+    desk.visit(ITEMS, n_rounds=60)
+"""
+)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_hosts_killed_at_random_moments_lose_a_moment_of_work_each(desk: Desk, seed: int) -> None:
+    rng = random.Random(seed)
+    n_rows = [0]
+    for _ in range(3):
+        with start_host(desk, SWEEPING_HOST) as host:
+            assert host.stdout is not None
+            assert host.stdout.readline() == "ready\n"
+            time.sleep(rng.uniform(0.3, 1.0))
+            host.kill()
+        n_rows.append(len(desk.rows()))
+    assert n_rows == sorted(n_rows)
+    desk.visit(ITEMS, n_rounds=60)
+    assert_whole(desk, n_rounds=60)
+    assert desk.store.failed_kernels(desk.bench.device_id) == frozenset()
+
+
+def test_a_runner_that_stops_is_lost_after_its_silence(desk: Desk) -> None:
+    desk.device.silence_s = 2.0
+    desk.kill_after = 20
+    desk.lose = lambda: desk.device.send(signal.SIGSTOP)
+    desk.visit(ITEMS, n_rounds=60)
+    assert_whole(desk, n_rounds=60)
+    assert len(desk.device.started) >= 2
+    assert "heard nothing of the runner for 2 s" in desk.told[0]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_generations_of_visits_grow_with_every_session(
+    desk: Desk, seed: int, tmp_path: Path
+) -> None:
+    desk.device.lease = tmp_path / "lease"
+    rng = random.Random(seed)
+    for _ in range(3):
+        desk.kill_after = rng.randrange(1, 100)
+        desk.visit(ITEMS, n_rounds=desk_rounds(desk) + 60)
+    assert_whole(desk, n_rounds=180)
+    generations = [row.session.generation for row in desk.rows()]
+    assert generations == sorted(generations)
+    assert set(generations) <= set(range(1, 7))
+    assert max(generations) == len(desk.device.started) == 6
+
+
+def desk_rounds(desk: Desk) -> int:
+    """How many rounds were begun."""
+    return max((row.round_index + 1 for row in desk.rows()), default=0)
+
+
+def test_a_board_that_was_taken_over_is_waited_for_and_nothing_old_is_kept(
+    desk: Desk, tmp_path: Path
+) -> None:
+    """Somebody steals the lease, measures, and is done after a while."""
+    desk.device.lease = tmp_path / "lease"
+    thieves: list[RunnerSession] = []
+
+    def steal() -> bool:
+        lease_name = name_lease(desk.bench.device_id, "bench")
+        latest = desk.store.boards.latest_session(lease_name)
+        thief = desk.device.start_as(desk.executable, "Eve", steal=True)
+        thieves.append(thief)
+        generation = thief.description.generation
+        assert generation == 2
+        lease = Lease(lease_name, generation)
+        session = desk.store.boards.begin_session(desk.bench.device_id, lease, "", latest)
+        measured = next(row for row in desk.rows())
+        desk.store.append([replace(measured, session=session, purpose="evaluate")])
+        return True
+
+    def leave(pause_s: float) -> None:
+        desk.clock.sleep(pause_s)
+        if len(desk.clock.pauses_s) == 3:
+            thieves[0].close()
+
+    desk.patience = replace(desk.patience, sleep=leave)
+    desk.kill_after, desk.lose = 20, steal
+    desk.visit(ITEMS, n_rounds=60)
+    assert_whole(desk, n_rounds=60)
+    assert any("waiting for bench: Eve on here" in text for text in desk.told)
+    everything = desk.store.visits(desk.bench.device_id)
+    generations = [row.session.generation for row in everything if row.purpose != "canary"]
+    assert generations == sorted(generations)
+    assert set(generations) == {1, 2, 3}
+
+
+def test_a_board_that_gets_hot_is_left_alone_and_measured_when_it_is_cool(desk: Desk) -> None:
+    thermometer = desk.device.root / "sys/class/thermal/thermal_zone0/temp"
+
+    def heat() -> bool:
+        thermometer.write_text("71400\n")
+        return True
+
+    def wait(pause_s: float) -> None:
+        desk.clock.sleep(pause_s)
+        if len(desk.clock.pauses_s) == 3:
+            thermometer.write_text("64900\n")
+
+    desk.wait = wait
+    desk.kill_after, desk.lose = 20, heat
+    desk.visit(ITEMS, n_rounds=60)
+    assert_whole(desk, n_rounds=60)
+    assert desk.told == ["cooling down, 71 of 65 C"] * 3
+    hot = [row for row in desk.rows() if "hot" in row.flags]
+    assert len(hot) <= N_AHEAD + 1
+    assert all(row.outcome.before.temperature_c == 71.4 for row in hot)  # type: ignore[union-attr]
+    assert desk.store.boards.use_of_sessions(desk.bench.device_id).cooling_s > 0
+
+
+def test_a_network_on_a_board_that_goes_down_is_measured_anew(desk: Desk) -> None:
+    """Its sessions belong together, so they begin again."""
+    operator = "dense:1x1x1x8:o8:k1x1:s1x1:p0.0.0.0:d1x1::float32"
+    program = item("program")
+    network = replace(program, subject_kind="network", schedule="", operators=(operator,))
+    n_naps = 0
+
+    def nap(_: float) -> None:
+        nonlocal n_naps
+        n_naps += 1
+        if n_naps == 2:
+            start_anew(desk.device.root)
+            assert desk.device.kill()
+
+    def work(held: Held) -> NetworkMeasurement:
+        sweep = held.sweep(CANARY, "measure", 3, boards.shuffle())
+        return measure_network(network, sweep, sleep=nap)
+
+    measured = hold_session(desk.bench, desk.executable, work, desk.told.append, desk.patience)
+    assert len(desk.device.started) == 2
+    device_id = desk.bench.device_id
+    last = desk.store.boards.last_session(device_id)
+    rows = list(desk.store.visits(device_id, "network"))
+    assert len([row for row in rows if row.session.number < last]) == 2
+    again = [latency_us(row) for row in rows if row.session.number == last]
+    assert len(measured.session_us) >= 3
+    assert set(measured.session_us) <= set(again)
 
 
 def test_a_kernel_that_takes_the_board_down_twice_is_never_run_again(desk: Desk) -> None:
@@ -185,7 +405,7 @@ def test_a_kernel_that_takes_the_board_down_twice_is_never_run_again(desk: Desk)
     assert [row.outcome.reason for row in lost if isinstance(row.outcome, Failure)] == [
         "board_lost", "board_lost",
     ]  # fmt: skip
-    assert TOGETHER_FLAG not in lost[-1].flags
+    assert {row.flags for row in lost} == {()}
     # Under the session that found it out, since the start before.
     assert lost[0].session.number < lost[1].session.number
     assert len({row.session.boot_id for row in lost}) == 2
@@ -236,39 +456,13 @@ def test_kernels_that_crash_or_hang_cost_no_session(desk: Desk) -> None:
     assert len(desk.device.started) == 1
 
 
-HOST = """
-import sys
-sys.path[:0] = [sys.argv[1]]
-from pathlib import Path
-from devices.local import LocalDevice
-from profiler.store import Store
-from profiler.target import Target
-from tests.unit.profiler import boards
-from tests.unit.profiler.test_recovery import Desk, item
-folder, executable = Path(sys.argv[2]), Path(sys.argv[3])
-device = boards.WatchedDevice(LocalDevice("bench", root=folder / "board"))
-with Store.open(folder / "store.db") as store:
-    desk = Desk(device, store, folder, executable, Target(sys.argv[4], "generic"))
-    print("ready", flush=True)
-    desk.visit([item("bad", "hang")])
-"""
-
-
-def start_host(desk: Desk) -> subprocess.Popen[str]:
-    """A host of its own that runs a kernel which never ends."""
-    arguments = [str(ROOT), str(desk.folder), str(desk.executable), desk.target.triple]
-    return subprocess.Popen(
-        [sys.executable, "-c", HOST, *arguments], stdout=subprocess.PIPE, text=True
-    )
-
-
 @pytest.mark.parametrize("restarts", [True, False])
 def test_a_suspect_in_flight_when_host_and_board_died_is_known_to_the_next_host(
     desk: Desk, restarts: bool
 ) -> None:
     device_id = desk.bench.device_id
     note_loss(desk, item("bad", "hang"))
-    with start_host(desk) as host:
+    with start_host(desk, HANGING_HOST) as host:
         wait_for_open_flight(desk)
         host.kill()
     if restarts:
@@ -286,7 +480,7 @@ def test_a_suspect_in_flight_when_host_and_board_died_is_known_to_the_next_host(
 
 
 def note_loss(desk: Desk, lost: Item) -> None:
-    """The board has gone down once with this in flight, among others."""
+    """The board has gone down once while this ran."""
     flight = Visit(
         device_id=desk.bench.device_id,
         subject_kind=lost.subject_kind,
@@ -297,7 +491,7 @@ def note_loss(desk: Desk, lost: Item) -> None:
         round_index=0,
         plan=lost.plan,
         outcome=Failure("board_lost", "the board went down"),
-        flags=(TOGETHER_FLAG,),
+        flags=(),
     )
     desk.store.append([flight])
     assert desk.store.boards.suspects(desk.bench.device_id) == {lost.name}

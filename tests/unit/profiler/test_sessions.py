@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from devices.device import Failure, Timing
-from profiler.measure import Item, Sweep
+from devices.errors import RunnerLostError
+from profiler.measure import Item, Sweep, SweepLostError
+from profiler.pipeline import LOST
 from profiler.sessions import (
     MAX_EXTRA_SESSIONS,
     SESSION_PLAN,
@@ -53,7 +55,11 @@ def measure_with(store: Store) -> MeasureWith:
     ) -> NetworkMeasurement:
         rng = np.random.default_rng(0)
         canary = item("canary")
-        sweep = Sweep(runner, canary, store, DEVICE.device_id, purpose, n_sessions, rng)
+        sweep = Sweep(
+            *(runner, canary, store, DEVICE.device_id, purpose, n_sessions, rng),
+            clock=lambda: runner.now_s,
+            sleep=runner.sleep,
+        )
         sleep = ([] if naps is None else naps).append
         return measure_network(NETWORK, sweep, sleep=sleep, **options)
 
@@ -232,6 +238,51 @@ def test_a_session_beside_a_canary_that_failed_is_made_again(
     measured = measure_with(ScriptedRunner(answer))
     flags = [visit.flags for visit in visits_in(store)]
     assert flags == [("canary_moved",) if index == 2 else () for index in range(12)]
+    assert len(measured.session_us) == 11
+
+
+def test_a_runner_that_is_lost_tells_which_network_was_in_flight(
+    store: Store, measure_with: MeasureWith
+) -> None:
+    def answer(name: str, n: int) -> Timing:
+        if name == "program" and n == 3:
+            raise RunnerLostError("the cable")
+        return script()(name, n)
+
+    with pytest.raises(SweepLostError, match="the cable") as caught:
+        measure_with(ScriptedRunner(answer))
+    (visit,) = caught.value.in_flight
+    assert (visit.kernel, visit.outcome, visit.flags) == ("program", LOST, ())
+    assert len(visits_in(store)) == 2
+
+
+def test_a_network_that_took_the_board_down_twice_is_not_run(
+    store: Store, measure_with: MeasureWith
+) -> None:
+    visit = Visit(
+        DEVICE.device_id, "network", NETWORK.subject, NETWORK.kernel, "", "measure", 0,
+        SESSION_PLAN, LOST, operators=(OPERATOR,),
+    )  # fmt: skip
+    store.append([visit, visit])
+    runner = ScriptedRunner(script())
+    with pytest.raises(NetworkFailedError, match="is in quarantine"):
+        measure_with(runner)
+    assert runner.visited == []
+
+
+def test_a_board_that_gets_hot_is_left_alone_between_sessions(
+    store: Store, measure_with: MeasureWith
+) -> None:
+    def answer(name: str, n: int) -> Timing:
+        is_hot = (name == "program" and n == 4) or (name == "canary" and 17 <= n <= 18)
+        state = replace(QUIET, temperature_c=80.0 if is_hot else 50.0)
+        return timing(
+            50 if name == "canary" else SESSION_US[(n - 1) % 11], before=state, after=state
+        )
+
+    measured = measure_with(ScriptedRunner(answer))
+    flags = [visit.flags for visit in visits_in(store)]
+    assert flags == [("hot",) if index == 3 else () for index in range(12)]
     assert len(measured.session_us) == 11
 
 

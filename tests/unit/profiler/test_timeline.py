@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from profiler.store import Store, Visit
 from profiler.timeline import AS_STAMPED, GAP_S, STEP_BACK_S, Timeline
+
+from .scripted import DEVICE, PLAN, timing
 
 STAMPS = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30)
 
@@ -56,3 +63,33 @@ def test_no_row_between_two_others_is_before_the_first(
     index = data.draw(st.integers(0, len(stamps) - 1))
     moment_s = line.moment_s(2 * index + 1, data.draw(st.floats(-1e6, 1e6)))
     assert moment_s >= line.moments_s[index] - STEP_BACK_S - 1e-6
+
+
+OPERATOR = "dense:1x1x1x8:o8:k1x1:s1x1:p0.0.0.0:d1x1::float32"
+CANARY = Visit(DEVICE.device_id, "operator", "canary", "canary", "", "canary", 0, PLAN, timing(100))
+NETWORK = replace(
+    CANARY, subject_kind="network", subject="space:1", kernel="n", purpose="profile",
+    operators=(OPERATOR,),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("jump_s", [0, -60, -100_000, 100_000])
+def test_a_clock_that_is_set_does_not_mix_what_was_measured_at_different_times(
+    tmp_path: Path, jump_s: float
+) -> None:
+    """A board of half the speed after the clock was set: all visits agree at its usual speed."""
+    now = datetime(2025, 3, 1, tzinfo=UTC)
+    with Store.open(tmp_path / "store.db", clock=lambda: now) as store:
+        store.register_device(DEVICE)
+        for slowness in (1, 2):
+            for _ in range(70):
+                now += timedelta(seconds=0.5)
+                store.append([replace(NETWORK, outcome=timing(50 * slowness))])
+                now += timedelta(seconds=0.5)
+                store.append([replace(CANARY, outcome=timing(100 * slowness))])
+            now += timedelta(seconds=jump_s or 3600)
+        (latency,) = store.network_latencies(DEVICE.device_id)
+    assert len(latency.session_us) == 140
+    assert max(latency.session_us) == pytest.approx(min(latency.session_us), rel=1e-6)
+    # Moments keep the order in which rows were written.
+    assert list(latency.session_s) == sorted(latency.session_s)

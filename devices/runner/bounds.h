@@ -1,6 +1,6 @@
 /* What a child may take of the board: kernels are generated code, and some are wrong. */
-#ifndef LATLOOP_LIMITS_H
-#define LATLOOP_LIMITS_H
+#ifndef LATLOOP_BOUNDS_H
+#define LATLOOP_BOUNDS_H
 
 #include <stdbool.h>
 #include <stdint.h>

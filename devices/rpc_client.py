@@ -28,7 +28,7 @@ from devices.protocol import Frame, encode_frame
 #: meanwhile, which is no more than a beat, waits as long.
 WAIT_MS: Final = 250
 READ_BYTES: Final = 1 << 20
-_RETRY_S: Final = 0.25
+_RETRY_S: Final = 1.0
 _HEADER: Final = struct.Struct("<II")
 _CHECK: Final = re.compile(r"^Check failed: .*? is false: ")
 _STDIN, _STDOUT, _STDERR = 0, 1, 2

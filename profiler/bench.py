@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -43,6 +43,17 @@ def staged(
     return report
 
 
+@dataclass(slots=True)
+class Contact:
+    """What became of a device while a bench was open.
+
+    Attributes:
+        was_had: Whether a runner answered on it: from then on it is waited for when it is away.
+    """
+
+    was_had: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Bench:
     """One device, its target, and where results and builds are kept.
@@ -54,6 +65,7 @@ class Bench:
         store, artifacts: Results and builds.
         link_folder: What devices are started with, and what goes into it; may be deleted.
         compilers: Processes that stay warm from build to build; whoever made the bench closes them.
+        contact: Shared by all that this bench is used for.
     """
 
     device: Device
@@ -63,3 +75,4 @@ class Bench:
     artifacts: ArtifactStore
     link_folder: Path
     compilers: Compilers
+    contact: Contact = field(default_factory=Contact)

@@ -195,7 +195,7 @@ def hold_session(
         QuarantinedBoardError: the board was given up earlier.
         BoardLostError: it did not come back within the bounds, and is in quarantine now.
         LeaseHeldError: somebody else measures on it.
-        DeviceUnreachableError, RunnerLostError: it did not answer in the first place.
+        DeviceUnreachableError, RunnerLostError: it has not answered since the bench was opened.
         DeviceError: anything else that a person must mend first.
     """
     refuse_quarantined(bench)
@@ -280,14 +280,17 @@ def _start(
     n_attempts = 0
     while True:
         try:
-            return bench.device.start(executable), n_attempts
+            runner = bench.device.start(executable)
+            bench.contact.was_had = True
+            return runner, n_attempts
         except LeaseHeldError as error:
             held_s = patience.clock() if held_s is None else held_s
             if patience.clock() - held_s >= patience.lease_s:
                 raise
             notice(f"waiting for {error}")
         except (RunnerLostError, DeviceUnreachableError) as error:
-            if losses.last is None or not _may_come_back(error):
+            was_had = losses.last is not None or bench.contact.was_had
+            if not was_had or not _may_come_back(error):
                 raise
             waited_s = patience.clock() - begun_s
             if waited_s >= patience.reconnect_s:

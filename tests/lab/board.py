@@ -34,7 +34,7 @@ $B mount --bind /lab/boot_id /proc/sys/kernel/random/boot_id
 exec {server}
 """
 _SSHD_CONFIG = """\
-ListenAddress {ip}
+{listen}
 ListenAddress 127.0.0.1
 HostKey /etc/ssh/host_key
 PidFile none
@@ -83,6 +83,7 @@ class Board:
         key: The private key that the account takes.
         busybox: Its userland, perhaps of another processor.
         disk_bytes: Size of a disk at `/data` that outlives restarts; None for none.
+        n_links: Networks that it is in; each takes a number, from the board's own on.
     """
 
     root: Path
@@ -91,12 +92,17 @@ class Board:
     key: Path
     busybox: Path
     disk_bytes: int | None = None
+    n_links: int = 1
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     @property
     def ip(self) -> str:
         """Where it listens, on port 22."""
-        return f"10.213.{self.number // 64}.{self.number % 64 * 4 + 2}"
+        return self.ip_of(0)
+
+    def ip_of(self, link: int) -> str:
+        """Where it listens in one of its networks."""
+        return _address(self.number + link, 2)
 
     @property
     def address(self) -> SshAddress:
@@ -116,9 +122,8 @@ class Board:
     def _group(self) -> Path:
         return _GROUPS / self._namespace
 
-    @property
-    def _link(self) -> str:
-        return f"ll{self.number}h"
+    def _link(self, link: int) -> str:
+        return f"ll{self.number + link}h"
 
     def make(self) -> None:
         """Lay out its root folder and its network."""
@@ -137,18 +142,17 @@ class Board:
             (self.root / "data").mkdir()
             options = f"size={self.disk_bytes},mode=1777"
             command("mount", "-t", "tmpfs", "-o", options, "tmpfs", self.root / "data")
-        front, _, last = self.ip.rpartition(".")
-        near, far = f"{front}.{int(last) - 1}", self.ip
-        peer = f"ll{self.number}b"
         command("ip", "netns", "add", self._namespace)
-        command("ip", "link", "add", self._link, "type", "veth", "peer", "name", peer)
-        command("ip", "link", "set", peer, "netns", self._namespace)
-        command("ip", "addr", "add", f"{near}/30", "dev", self._link)
-        command("ip", "link", "set", self._link, "up")
         inside = ("ip", "-n", self._namespace)
-        command(*inside, "addr", "add", f"{far}/30", "dev", peer)
-        command(*inside, "link", "set", peer, "up")
         command(*inside, "link", "set", "lo", "up")
+        for link in range(self.n_links):
+            near, peer = self._link(link), f"ll{self.number + link}b"
+            command("ip", "link", "add", near, "type", "veth", "peer", "name", peer)
+            command("ip", "link", "set", peer, "netns", self._namespace)
+            command("ip", "addr", "add", f"{_address(self.number + link, 1)}/30", "dev", near)
+            command("ip", "link", "set", near, "up")
+            command(*inside, "addr", "add", f"{self.ip_of(link)}/30", "dev", peer)
+            command(*inside, "link", "set", peer, "up")
 
     def start(self) -> None:
         """Switch it on: another boot id, no process of before, the disk as it was."""
@@ -183,18 +187,19 @@ class Board:
         """Stop it and leave nothing of it behind."""
         self.stop()
         subprocess.run(["ip", "netns", "del", self._namespace], check=False)
-        subprocess.run(["ip", "link", "del", self._link], stderr=subprocess.DEVNULL, check=False)
+        for link in map(self._link, range(self.n_links)):
+            subprocess.run(["ip", "link", "del", link], stderr=subprocess.DEVNULL, check=False)
         if self.disk_bytes is not None:
             subprocess.run(["umount", "--lazy", self.root / "data"], check=False)
         shutil.rmtree(self.root)
 
-    def cut(self) -> None:
-        """Pull the network cable."""
-        command("ip", "link", "set", self._link, "down")
+    def cut(self, link: int = 0) -> None:
+        """Pull a network cable."""
+        command("ip", "link", "set", self._link(link), "down")
 
-    def mend(self) -> None:
+    def mend(self, link: int = 0) -> None:
         """Plug it in again."""
-        command("ip", "link", "set", self._link, "up")
+        command("ip", "link", "set", self._link(link), "up")
 
     def write(self, path: str, text: str) -> None:
         """Make a file, such as one below /sys."""
@@ -202,12 +207,13 @@ class Board:
         where.parent.mkdir(parents=True, exist_ok=True)
         where.write_text(text, encoding="ascii")
 
-    def throttle(self, share: float) -> None:
-        """Let it have so much of one core until it is stopped."""
-        self._group.mkdir()
+    def throttle(self, share: float | None) -> None:
+        """Let it have so much of one core until it is stopped, or as much as it wants again."""
+        self._group.mkdir(exist_ok=True)
         period_us = 100_000
+        quota_us = -1 if share is None else int(period_us * share)
         (self._group / "cpu.cfs_period_us").write_text(f"{period_us}", encoding="ascii")
-        (self._group / "cpu.cfs_quota_us").write_text(f"{int(period_us * share)}", encoding="ascii")
+        (self._group / "cpu.cfs_quota_us").write_text(f"{quota_us}", encoding="ascii")
         for pid in self._pids():
             (self._group / "cgroup.procs").write_text(f"{pid}", encoding="ascii")
 
@@ -286,7 +292,8 @@ class Board:
         private = self.root / "etc/ssh/host_key"
         if self.server == "openssh":
             make_key(private)
-            config = _SSHD_CONFIG.format(ip=self.ip)
+            places = [f"ListenAddress {self.ip_of(link)}" for link in range(self.n_links)]
+            config = _SSHD_CONFIG.format(listen="\n".join(places))
             (self.root / "etc/ssh/sshd_config").write_text(config, encoding="ascii")
             words = ["/usr/sbin/sshd", "-D", "-e", "-f", "/etc/ssh/sshd_config"]
         else:
@@ -298,6 +305,11 @@ class Board:
         _copy_program(Path(words[0]), self.root)
         init = _INIT.format(server=" ".join(words), small_bytes=SMALL_BYTES)
         (self.root / "lab/init").write_text(init, encoding="ascii")
+
+
+def _address(number: int, place: int) -> str:
+    """One of the two ends of a network."""
+    return f"10.213.{number // 64}.{number % 64 * 4 + place}"
 
 
 def remove_leftovers() -> None:

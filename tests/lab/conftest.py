@@ -18,9 +18,19 @@ from devices.ssh.device import SshDevice
 from devices.ssh.host_keys import trust_host_key
 from profiler.link import link_executable
 from profiler.target import Target
+from tests.pipeline.command_line import Done, latloop, make_home
 from tests.unit.devices.kernels import compile_kernels
 
-from .board import HOME, Board, Server, fingerprint_of, make_key, remove_leftovers
+from .board import (
+    HOME,
+    USER,
+    Board,
+    Server,
+    fingerprint_of,
+    make_key,
+    remove_leftovers,
+)
+from .naps import build_naps
 
 #: Kernels that the lab's tests call.
 KERNELS = ("add", "twice", "hang", "crash", "nap")
@@ -43,13 +53,17 @@ class Lab:
     )
 
     def board(
-        self, server: Server, busybox: Path | None = None, disk_bytes: int | None = None
+        self,
+        server: Server,
+        busybox: Path | None = None,
+        disk_bytes: int | None = None,
+        n_links: int = 1,
     ) -> Board:
         """A new board, not yet made."""
-        number = next(self._numbers) % 16384
+        number, *_ = (next(self._numbers) % 16384 for _ in range(n_links))
         userland = busybox or Path(shutil.which("busybox") or "busybox")
         root = self.folder / f"board-{number}"
-        return Board(root, number, server, self.key, userland, disk_bytes)
+        return Board(root, number, server, self.key, userland, disk_bytes, n_links)
 
 
 @pytest.fixture(scope="session")
@@ -149,3 +163,35 @@ def build(target: Target, build_cache: Path, folder: Path) -> Path:
     """The lab's kernels with the runner."""
     objects = compile_kernels(folder, target, build_cache, KERNELS)
     return link_executable(objects, target, build_cache)
+
+
+@pytest.fixture(scope="session")
+def naps(build_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = Target("x86_64-linux-gnu", "generic")
+    return build_naps(target, build_cache, tmp_path_factory.mktemp("naps"))
+
+
+@pytest.fixture
+def home(tmp_path: Path, build_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty LATLOOP_HOME, of a person with an empty ~/.ssh."""
+    monkeypatch.setenv("HOME", str(tmp_path / "person"))
+    (tmp_path / "person").mkdir()
+    return make_home(tmp_path / "home", build_cache)
+
+
+def enroll(home: Path, board: Board, *more: str | Path, name: str = "desk") -> Done:
+    return latloop(
+        home,
+        "device",
+        "enroll",
+        name,
+        f"{USER}@{board.ip}",
+        "--key-file",
+        board.key,
+        "--json",
+        *more,
+    )
+
+
+def agreed(board: Board) -> tuple[str, str]:
+    return ("--fingerprint", fingerprint_of(board.host_key))

@@ -20,7 +20,6 @@ NAPS_US = {f"nap_{us}": us for us in (200, 500, 900, 1400, 2000, 2700)}
 CANARY_US = 300
 WITNESS = "/tmp/latloop-lab-witness"
 OVERLAP = "another process measures on this board"
-PLAN = TimingPlan(0, 1_000_000, 3, False, 6_000)
 _SOURCE = """
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -66,12 +65,13 @@ def least_ns(kernel: str) -> int:
     return 1000 * (CANARY_US if kernel == "canary" else NAPS_US[kernel])
 
 
-def item(kernel: str, subject: str) -> Item:
-    """A visit to one kernel."""
+def item(kernel: str, subject: str, n_blocks: int = 3) -> Item:
+    """A visit to one kernel, of a millisecond a block or somewhat more."""
     workload = Workload((Tensor("arena", 0, (16,)),), (KernelCall(kernel, (0,)),), 64, 0)
-    return Item("operator", subject, kernel, "", (), workload, PLAN)
+    plan = TimingPlan(0, 1_000_000, n_blocks, False, 6_000)
+    return Item("operator", subject, kernel, "", (), workload, plan)
 
 
-def items(sweep: int) -> list[Item]:
-    """What one sweep of many visits; other sweeps visit other subjects."""
-    return [item(kernel, f"sweep {sweep} {kernel}") for kernel in NAPS_US]
+def items(host: str, sweep: int, n_blocks: int) -> list[Item]:
+    """What one sweep of many visits; other sweeps and hosts visit other subjects."""
+    return [item(kernel, f"{host} {sweep} {kernel}", n_blocks) for kernel in NAPS_US]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 WAIT_S = 240.0
 #: Of answers that a killed host had, so much may be missing in the store: what it wrote down last.
 MOST_LOST_S = 5.0
-_Key = tuple[str, int, str, tuple[int, ...] | None, str | None]
+_Key = tuple[int, str, tuple[int, ...] | None, str | None]
 
 
 class BrokenPromiseError(AssertionError):
@@ -95,6 +96,18 @@ class Rig:
         assert self._host is not None
         wait_for(self.has_ended, f"the host of {self.name} to end; {self.said()}", timeout_s)
         return int(self._host.returncode)
+
+    def wait_until_done(self) -> None:
+        """Until the host has made its last sweep."""
+        while self.wait_for_host():
+            self.restart_if_stopped()
+
+    def freeze_host(self, seconds: float) -> None:
+        """It stands still, and knows of nothing when it goes on."""
+        assert self._host is not None
+        self._host.send_signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        self._host.send_signal(signal.SIGCONT)
 
     def restart_if_stopped(self) -> None:
         """Start a host again that found no board where a sweep begins, if it says which."""
@@ -183,8 +196,7 @@ class Rig:
 
     def finish(self) -> None:
         """Let the host end after its last sweep, and see that nothing is left on the board."""
-        while self.wait_for_host():
-            self.restart_if_stopped()
+        self.wait_until_done()
         self.check_clean()
 
     def check_clean(self) -> None:
@@ -217,29 +229,46 @@ class Rig:
         with Store.open(self.settings.store) as store:
             ids = [device.device_id for device in store.devices()]
             failed = {name[0] for device_id in ids for name in store.failed_kernels(device_id)}
-        numbers = {int(row.subject.split()[1]) for row in rows}
+        sweeps = {tuple(row.subject.split()[:2]) for row in rows}
         wanted = {
             (subject, index)
-            for number in numbers
+            for host, number in sweeps
             for kernel in NAPS_US
             for index in range(self.settings.n_rounds)
-            if (subject := f"sweep {number} {kernel}") not in failed
+            if (subject := f"{host} {number} {kernel}") not in failed
         }
         insist(wanted <= have, f"never visited on {self.name}: {sorted(wanted - have)[:5]}")
 
 
-def check_rows(rows: list[Visit], journal: list[dict[str, Any]], killed_at_s: list[float]) -> None:
-    """Compare a store with what hosts were answered, and each row with what is known of it."""
-    answered = Counter(_key_of_answer(line) for line in journal)
+def check_rows(
+    rows: list[Visit], journal: list[dict[str, Any]], killed_at_s: list[float], n_hosts: int = 1
+) -> int:
+    """Compare a store with what hosts were answered, and each row with what is known of it.
+
+    What a host was answered last may be missing where that host was killed, or where another host
+    took the board over before the answers were kept.
+
+    Returns:
+        How many answers are missing.
+    """
+    answered = Counter(map(_key_of_answer, journal))
     kept = Counter(key for row in rows if (key := _key_of_row(row)) is not None)
     insist(not (kept - answered), f"nobody was answered this: {list(kept - answered)[:3]}")
     missing = answered - kept
     lost = [line for line in journal if _key_of_answer(line) in missing]
+    last_s = {line["generation"]: line["at_s"] for line in journal}
     for line in lost:
-        insist(
-            any(0 <= killed_s - line["at_s"] < MOST_LOST_S for killed_s in killed_at_s),
-            f"lost, and no host was killed then: {line}",
+        generation, at_s = line["generation"], line["at_s"]
+        is_killed = any(0 <= killed_s - at_s < MOST_LOST_S for killed_s in killed_at_s)
+        is_taken_over = (
+            n_hosts > 1 and generation < max(last_s) and last_s[generation] - at_s < MOST_LOST_S
         )
+        insist(is_killed or is_taken_over, f"lost, for no reason: {line}")
+    _check_each(rows)
+    return missing.total()
+
+
+def _check_each(rows: list[Visit]) -> None:
     latest = 0
     for row in rows:
         insist(row.session.generation >= latest, f"of an old generation: {row}")
@@ -258,16 +287,16 @@ def check_rows(rows: list[Visit], journal: list[dict[str, Any]], killed_at_s: li
 
 def _key_of_answer(line: dict[str, Any]) -> _Key:
     blocks = None if line["block_ns"] is None else tuple(line["block_ns"])
-    return ("", line["generation"], line["kernel"], blocks, line["reason"])
+    return (line["generation"], line["kernel"], blocks, line["reason"])
 
 
 def _key_of_row(row: Visit) -> _Key | None:
     generation = row.session.generation
     if isinstance(row.outcome, Timing):
-        return ("", generation, row.kernel, row.outcome.block_ns, None)
+        return (generation, row.kernel, row.outcome.block_ns, None)
     if row.outcome.reason == "board_lost" or "ended the runner" in row.outcome.detail:
         return None
-    return ("", generation, row.kernel, None, row.outcome.reason)
+    return (generation, row.kernel, None, row.outcome.reason)
 
 
 def _parent_of(pid: int) -> int | None:
@@ -288,7 +317,7 @@ def rigged(
     named = {"n_sweeps": 1, "n_rounds": 25, "store": str(folder / "store.sqlite"), **options}
     settings = Settings(
         board=named.pop("name", "lab"),
-        ip=board.ip,
+        ip=board.ip_of(named.pop("link", 0)),
         user=USER,
         key=str(board.key),
         known_hosts=str(known_hosts),
@@ -305,12 +334,3 @@ def rigged(
     finally:
         if not rig.has_ended():
             rig.kill_host()
-
-
-def another_host(rig: Rig, folder: Path, holder: str) -> Rig:
-    """Another host of the same board, with the same store."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return Rig(rig.board, replace(rig.settings, folder=str(folder), holder=holder))
-
-
-__all__ = ["DEVICE_TROUBLE", "DISK_BYTES", "FOLDER", "BrokenPromiseError", "Rig", "rigged"]

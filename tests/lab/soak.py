@@ -3,7 +3,8 @@
 Each board has a host that sweeps it without end; a thread brings both into trouble, waits until
 answers come again, and sees that one runner is there. Every so often the host is let to its end,
 and all that it was ever answered is compared with its store. The kinds of faults take turns in
-random order, so that all come equally often. Progress stands in a folder: the same command goes on
+random order, so that all come equally often. Beside them two hosts contend for a board of their
+own. Progress stands in a folder: the same command goes on
 after it was interrupted.
 
 What is drawn follows from the seed; at which instruction a fault strikes does not.
@@ -24,10 +25,11 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
@@ -38,6 +40,7 @@ from profiler.target import Target
 
 from .board import Board, Server, make_key
 from .conftest import host_key_of
+from .contention import Contended, contend, hosts_of
 from .faults import FAULTS
 from .naps import build_naps
 from .rig import DISK_BYTES, ROOT, BrokenPromiseError, Rig, rigged
@@ -87,6 +90,7 @@ class Soak:
         self.n_visits = 0
         self.n_lost_with_hosts = 0
         self.n_stops = 0
+        self.contended: Contended | None = None
 
     def _lines(self) -> list[str]:
         path = self.folder / "faults.jsonl"
@@ -112,6 +116,14 @@ class Soak:
                 file.write(json.dumps(asdict(struck)) + "\n")
             text = struck.error or f"{struck.recovery_s:.1f} s"
             say(f"{len(self.struck)}/{self.n_faults} {struck.board} {struck.kind}: {text}")
+
+    def contend(self, hosts: Sequence[Rig], seconds: float) -> None:
+        """Two hosts contend for a board."""
+        try:
+            self.contended = contend(hosts, seconds, random.Random(f"{self.seed} contention"))
+        except (BrokenPromiseError, OSError, AssertionError) as error:
+            self.note(Struck("contended", -1, "contention", 0.0, repr(error)))
+        say(f"contention: {self.contended}")
 
     def count(self, rig: Rig) -> None:
         """Add up what a store holds."""
@@ -187,45 +199,51 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def boards_of(folder: Path, names: dict[str, Server], known_hosts: Path) -> Iterator[list[Board]]:
-    """Boards that are on; removed whatever happens."""
+def boards_of(folder: Path, servers: Sequence[Server]) -> Iterator[list[Board]]:
+    """Boards that are on, the last in two networks; removed whatever happens."""
     key = make_key(folder / "key")
     busybox = Path(shutil.which("busybox") or "busybox")
     with ExitStack() as stack:
         boards = []
-        for number, (name, server) in enumerate(names.items()):
-            where = (os.getpid() * 16 + number) % 16384
-            board = Board(folder / name, where, server, key, busybox, DISK_BYTES)
+        for index, server in enumerate(servers):
+            number = (os.getpid() * 16 + index) % 16384
+            n_links = 2 if index == len(servers) - 1 else 1
+            board = Board(
+                folder / f"root-{index}", number, server, key, busybox, DISK_BYTES, n_links
+            )
             stack.callback(board.remove)
             board.make()
             board.start()
-            trust_host_key(known_hosts, host_key_of(board))
+            for link in range(n_links):
+                trust_host_key(folder / "known_hosts", host_key_of(board, board.ip_of(link)))
             boards.append(board)
         yield boards
 
 
-def run(soak: Soak, n_boards: int, cache: Path) -> None:
+def run(soak: Soak, n_boards: int, contention_s: float, cache: Path) -> None:
     """All boards at once."""
-    servers: tuple[Server, Server] = ("openssh", "dropbear")
-    names = {f"board-{i}": servers[i % 2] for i in range(n_boards)}
-    with tempfile.TemporaryDirectory(prefix="run-", dir=soak.folder) as text:
+    servers: list[Server] = ["openssh" if i % 2 == 0 else "dropbear" for i in range(n_boards)]
+    with tempfile.TemporaryDirectory(prefix="run-", dir=soak.folder) as text, ExitStack() as stack:
         folder = Path(text)
         folder.chmod(0o755)
         executable = build_naps(Target("x86_64-linux-gnu", "generic"), cache, folder)
         known = folder / "known_hosts"
-        with boards_of(folder, names, known) as boards:
-            threads = [
-                threading.Thread(target=soak.strike, args=(board, name, folder, executable, known))
-                for name, board in zip(names, boards, strict=True)
-            ]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-        broken = [struck for struck in soak.struck if struck.error]
-        if broken:
+        *boards, contended = stack.enter_context(boards_of(folder, [*servers, "openssh"]))
+        work: list[Callable[[], None]] = [
+            partial(soak.strike, board, f"board-{i}", folder, executable, known)
+            for i, board in enumerate(boards)
+        ]
+        if contention_s:
+            hosts = hosts_of(contended, folder, executable, known, stack)
+            work.append(partial(soak.contend, hosts, contention_s))
+        threads = [threading.Thread(target=each) for each in work]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if any(struck.error for struck in soak.struck):
             kept = soak.folder / f"broken-{datetime.now(UTC):%H%M%S}"
-            shutil.copytree(folder, kept, ignore=shutil.ignore_patterns("board-?", "*.c", "*.o"))
+            shutil.copytree(folder, kept, ignore=shutil.ignore_patterns("root-*", "*.c", "*.o"))
 
 
 def summary(soak: Soak, n_boards: int, minutes: float, n_before: int) -> dict[str, object]:
@@ -246,6 +264,7 @@ def summary(soak: Soak, n_boards: int, minutes: float, n_before: int) -> dict[st
         "visits_compared_in_this_run": soak.n_visits,
         "answers_lost_with_killed_hosts": soak.n_lost_with_hosts,
         "hosts_that_stopped_and_named_the_board": soak.n_stops,
+        "contention": soak.contended and asdict(soak.contended),
         "broken": [asdict(s) for s in soak.struck if s.error],
         "versions": {"ssh": ssh, "paramiko": version("paramiko"), "python": sys.version.split()[0]},
     }
@@ -272,6 +291,7 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=1000, help="in all, with runs before")
     parser.add_argument("--boards", type=int, default=4)
     parser.add_argument("--minutes", type=float, default=90.0, help="end after so long")
+    parser.add_argument("--contention-minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, help="default: that of the folder, or a new one")
     parser.add_argument("--folder", type=Path, default=Path(".soak"), help="progress")
     parser.add_argument("--cache", type=Path, default=Path(".test-cache"))
@@ -292,7 +312,7 @@ def main() -> int:
     n_before = len(soak.struck)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: soak.end_early())
-    run(soak, given.boards, given.cache.absolute())
+    run(soak, given.boards, given.contention_minutes * 60, given.cache.absolute())
     figures = summary(soak, given.boards, (time.monotonic() - begun_s) / 60, n_before)
     sys.stdout.write(json.dumps(figures, indent=1) + "\n")
     say(f"written to {keep(figures)}")

@@ -31,6 +31,7 @@ from devices.ssh.connection import SshConnection
 from devices.ssh.device import SshDevice
 from profiler.artifacts import ArtifactStore
 from profiler.bench import Bench
+from profiler.compilers import Compilers
 from profiler.measure import measure
 from profiler.recovery import Held, Patience, hold_session
 from profiler.store import Store
@@ -51,8 +52,8 @@ class Settings:
         folder: Of this host: its journal, and a clock's offset in seconds, if there is one.
         store: Where results go.
         holder: Its name in leases.
-        n_sweeps, n_rounds: How much is to be visited.
-        silence_s, lease_s: See `SshDevice` and `Patience`.
+        n_sweeps, n_rounds, n_blocks: How much is to be visited.
+        silence_s, lease_s, longest_pause_s: See `SshDevice` and `Patience`.
         seed: Of the order of visits.
     """
 
@@ -71,6 +72,8 @@ class Settings:
     n_rounds: int
     silence_s: float = 2.0
     lease_s: float = 600.0
+    longest_pause_s: float = 15.0
+    n_blocks: int = 3
     seed: int = 0
 
     @property
@@ -178,18 +181,20 @@ def sweep_board(settings: Settings, device: WitnessedDevice, store: Store) -> No
     device_id = store.register_device(device.fingerprint())
     target = Target(settings.triple, "generic")
     artifacts = ArtifactStore(folder / "artifacts")
-    bench = Bench(device, device_id, target, store, artifacts, folder)  # type: ignore[arg-type]
-    patience = Patience(lease_s=settings.lease_s)
-    done = {key.subject for key in store.rounds_done(device_id, "tune")}
-    first = max([int(subject.split()[1]) for subject in done], default=0)
+    bench = Bench(device, device_id, target, store, artifacts, folder, Compilers())  # type: ignore[arg-type]
+    patience = Patience(lease_s=settings.lease_s, longest_pause_s=settings.longest_pause_s)
+    done = [key.subject.split() for key in store.rounds_done(device_id, "tune")]
+    first = max([int(number) for host, number, _ in done if host == settings.holder], default=0)
     for number in range(first, settings.n_sweeps):
         if settings.stop_file.exists():
             return
 
         def work(held: Held, number: int = number) -> None:
             rng = np.random.default_rng((settings.seed, number))
-            sweep = held.sweep(item("canary", "canary"), "tune", settings.n_rounds, rng)
-            measure(items(number), sweep)
+            sweep = held.sweep(
+                item("canary", "canary", settings.n_blocks), "tune", settings.n_rounds, rng
+            )
+            measure(items(settings.holder, number, settings.n_blocks), sweep)
 
         hold_session(bench, Path(settings.executable), work, _say, patience)
 

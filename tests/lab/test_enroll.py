@@ -22,37 +22,11 @@ from devices.ssh.shell import SshShell
 from latloop.journeys.enroll import look
 from profiler.store import Store
 from profiler.target import target_of
-from tests.pipeline.command_line import LATLOOP, Done, environment, latloop, make_home
+from tests.pipeline.command_line import LATLOOP, environment, latloop, make_home
 
 from .board import PASSWORD, USER, Board, fingerprint_of, make_key
-from .conftest import Lab, MakeDevice, running
+from .conftest import Lab, MakeDevice, agreed, enroll, running
 from .emulation import PROCESSORS, emulated
-
-
-@pytest.fixture
-def home(tmp_path: Path, build_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty LATLOOP_HOME, of a person with an empty ~/.ssh."""
-    monkeypatch.setenv("HOME", str(tmp_path / "person"))
-    (tmp_path / "person").mkdir()
-    return make_home(tmp_path / "home", build_cache)
-
-
-def enroll(home: Path, board: Board, *more: str | Path, name: str = "desk") -> Done:
-    return latloop(
-        home,
-        "device",
-        "enroll",
-        name,
-        f"{USER}@{board.ip}",
-        "--key-file",
-        board.key,
-        "--json",
-        *more,
-    )
-
-
-def agreed(board: Board) -> tuple[str, str]:
-    return ("--fingerprint", fingerprint_of(board.host_key))
 
 
 def nothing_is_written(home: Path) -> bool:

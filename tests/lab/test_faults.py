@@ -10,21 +10,13 @@ import pytest
 
 from devices.device import Failure
 from devices.ssh.host_keys import trust_host_key
-from profiler.target import Target
 
 from .board import Board
 from .conftest import Lab, host_key_of, running
 from .faults import FAULTS
-from .naps import build_naps
 from .rig import DISK_BYTES, Rig, rigged
 
 SEED = 5
-
-
-@pytest.fixture(scope="session")
-def naps(build_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = Target("x86_64-linux-gnu", "generic")
-    return build_naps(target, build_cache, tmp_path_factory.mktemp("naps"))
 
 
 @pytest.fixture(scope="module")

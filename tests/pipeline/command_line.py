@@ -44,7 +44,13 @@ def environment(home: Path) -> dict[str, str]:
     return own | {"LATLOOP_HOME": str(home), "PYTHONPATH": str(SPACE_FOLDER)}
 
 
-def latloop(home: Path, *arguments: str | Path, stdin: str = "", command: Path = LATLOOP) -> Done:
+def latloop(
+    home: Path,
+    *arguments: str | Path,
+    stdin: str = "",
+    command: Path = LATLOOP,
+    timeout_s: float = _TIMEOUT_S,
+) -> Done:
     """Run a command to its end, in an empty folder beside the home."""
     with tempfile.TemporaryDirectory(dir=home.parent) as elsewhere:
         done = subprocess.run(
@@ -54,7 +60,7 @@ def latloop(home: Path, *arguments: str | Path, stdin: str = "", command: Path =
             cwd=elsewhere,
             capture_output=True,
             text=True,
-            timeout=_TIMEOUT_S,
+            timeout=timeout_s,
             check=False,
         )
     assert "Traceback" not in done.stderr, done.stderr

@@ -609,6 +609,17 @@ def test_a_board_that_was_never_there_is_an_error_at_once(desk: Desk, error: Dev
     assert desk.store.boards.quarantine_of(desk.bench.device_id) is None
 
 
+@pytest.mark.parametrize("error", [DeviceUnreachableError("gone"), RunnerLostError("gone")])
+def test_a_board_that_is_away_between_two_sweeps_is_waited_for(
+    desk: Desk, error: DeviceError
+) -> None:
+    desk.visit(ITEMS)
+    desk.device.before_start = unreachable(error, 3)
+    desk.visit(ITEMS, n_rounds=5)
+    assert_whole(desk, n_rounds=5)
+    assert desk.clock.pauses_s == [0.5, 1, 2]
+
+
 def test_visits_that_are_all_made_ask_for_no_board(desk: Desk) -> None:
     desk.visit(ITEMS)
     desk.store.boards.put_in_quarantine(desk.bench.device_id, "it smokes")

@@ -1,0 +1,134 @@
+"""The whole way on boards, through the command line, as a person would go it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.command_line import (
+    LATLOOP,
+    Done,
+    environment,
+    latloop,
+    processes_of,
+    read_rows,
+)
+from tests.pipeline.conftest import ACCURACY
+from tests.pipeline.tiny_space import NAME, TINY
+
+from .board import Board
+from .conftest import Lab, agreed, enroll, running
+from .emulation import PROCESSORS, emulated
+
+N_NETWORKS = 4
+#: Answers of one command that are no: an emulated board is as quiet as the machine under it.
+N_TRIES = 4
+#: For one command: an emulated board is slow.
+TIMEOUT_S = 1800
+
+
+@pytest.fixture
+def aarch64(lab: Lab) -> Iterator[Board]:
+    with emulated(PROCESSORS["aarch64"]):
+        yield from running(lab.board("dropbear", PROCESSORS["aarch64"].busybox))
+
+
+def step(home: Path, *arguments: str | Path, may_be_no: bool = False) -> Done:
+    """A command that must go well, in the end."""
+    for _ in range(N_TRIES):
+        done = latloop(home, *arguments, "--json", timeout_s=TIMEOUT_S)
+        if done.code != 1:
+            break
+    assert done.code in ({0, 1} if may_be_no else {0}), done.err
+    return done
+
+
+def test_a_network_is_found_and_proved_on_an_aarch64_board(aarch64: Board, home: Path) -> None:
+    done = enroll(home, aarch64, *agreed(aarch64))
+    assert done.code == 0, done.err
+    assert done.answer["architecture"] == "aarch64"
+    assert done.answer["target"]["triple"] == "aarch64-linux-gnu"
+    step(home, "device", "check", "desk", may_be_no=True)
+    profiled = step(home, "profile", "desk", "--space", NAME, "--networks", str(N_NETWORKS))
+    assert profiled.answer["n_operators"] == len(TINY.operators())
+    assert profiled.answer["n_networks"] == N_NETWORKS
+    assert profiled.answer["n_failures"] == 0
+    assert step(home, "fit", "desk").answer["n_networks"] == N_NETWORKS
+    fastest = step(home, "predict", "desk", f"{NAME}:0000").answer["latency_ms"]
+    limit = ("--latency", f"{6 * fastest:.6f}ms", "--accuracy", ACCURACY)
+    found = step(home, "search", "desk", "--space", NAME, *limit).answer
+    assert found["meets_limit"] is True
+    assert found["max_output_error"] < 1e-3
+    folder = home / "deployed"
+    deployed = step(home, "deploy", "desk", f"{NAME}:0000", "--folder", folder)
+    assert deployed.answer["max_output_error"] < 1e-3
+    report = json.loads((folder / "report.json").read_text())
+    assert report["min_output_difference"] > 1e-2, "inputs that tell nothing apart"
+    verified = step(home, "verify", folder, "--device", "desk", may_be_no=True)
+    assert verified.answer["max_output_error"] < 1e-3
+    assert aarch64.wait_until_idle() == []
+
+
+def workers_of(home: Path) -> dict[str, str]:
+    """Processes that profile one board each, by its name."""
+    commands = [command.split() for command in processes_of(home).values()]
+    return {
+        words[words.index("profile") + 1]: " ".join(words)
+        for words in commands
+        if "-m" in words and "latloop" in words and "profile" in words
+    }
+
+
+def wait_for(is_so: object, process: subprocess.Popen[str]) -> None:
+    assert callable(is_so)
+    while not is_so():
+        assert process.poll() is None, f"ended with {process.returncode}"
+        time.sleep(0.1)
+
+
+def test_a_board_that_dies_holds_up_no_other(lab: Lab, home: Path, tmp_path: Path) -> None:
+    for alive in running(lab.board("openssh")):
+        for dying in running(lab.board("dropbear")):
+            boards = {"alive": alive, "dying": dying}
+            for name, board in boards.items():
+                # They are of the same make, being the same machine.
+                done = enroll(
+                    home, board, *agreed(board), "--set", f"board.serial={name}", name=name
+                )
+                assert done.code == 0, done.err
+            profile_both(home, tmp_path, boards)
+            assert alive.wait_until_idle() == []
+            assert dying.wait_until_idle() == []
+
+
+def profile_both(home: Path, folder: Path, boards: dict[str, Board]) -> None:
+    """One dies while it is measured, comes back when the other is done, and goes on."""
+    said, answer = folder / "said", folder / "answer"
+    words = [LATLOOP, "profile", *boards, "--space", NAME, "--networks", str(N_NETWORKS), "--json"]
+    with said.open("w") as err, answer.open("w") as out:
+        process = subprocess.Popen(
+            words, env=environment(home), cwd=folder, stdout=out, stderr=err, text=True
+        )
+    dying = boards["dying"]
+    try:
+        wait_for(lambda: "dying: time " in said.read_text(), process)
+        dying.stop()
+        wait_for(lambda: "alive" not in workers_of(home), process)
+        assert "dying" in workers_of(home)
+        assert "lost the runner of dying" in said.read_text()
+        dying.start()
+        assert process.wait(timeout=600) == 0, said.read_text()
+    finally:
+        process.kill()
+        process.wait()
+    documents = json.loads(answer.read_text())
+    for name in boards:
+        assert documents[name]["n_networks"] == N_NETWORKS
+        assert documents[name]["n_operators"] == len(TINY.operators())
+        assert documents[name]["n_failures"] in {0, 1, 2, 3, 4, 5}
+    assert len({row[1] for row in read_rows(home)}) == len(boards), "rows of two devices"

@@ -10,12 +10,12 @@ from typing import Final, Literal
 from devices.clusters import read_clusters
 from devices.probe import read_sensors
 from devices.system_files import find_paths, read_int, read_text
+from devices.throttling import read_throttle_flags
 
 Severity = Literal["note", "warning", "unfit"]
 
 _CPU: Final = "sys/devices/system/cpu"
 _HOT_C: Final = 80.0
-_PI_THROTTLED: Final = "sys/devices/platform/soc/soc:firmware/get_throttled"
 #: Bits of a Raspberry Pi's get_throttled; 16 higher: at some time since it was started.
 _PI_BITS: Final = (
     "the supply voltage is too low",
@@ -53,18 +53,16 @@ def check_throttling(root: Path, n_new_events: int) -> Iterator[Finding]:
 
     Args:
         root: Where `sys` is found.
-        n_new_events: By how much the processor's own counters of throttling have grown.
+        n_new_events: By how much the counters of throttling have grown; see
+            `devices.throttling`.
     """
     if n_new_events > 0:
         yield Finding(
             "unfit",
-            f"the processor throttled itself {n_new_events} times within a second",
-            "let the board cool down, or give it a fan",
+            f"the board was throttled {n_new_events} times within a second",
+            "let it cool down, give it a fan, or lift the quota of its control group",
         )
-    try:
-        flags = int(read_text(root, _PI_THROTTLED) or "0", 16)
-    except ValueError:
-        return
+    flags = read_throttle_flags(root) or 0
     now = [text for bit, text in enumerate(_PI_BITS) if flags >> bit & 1]
     past = [text for bit, text in enumerate(_PI_BITS) if flags >> 16 + bit & 1]
     if now:

@@ -17,7 +17,8 @@ from devices.findings import (
     check_turbo,
 )
 from devices.processes import BusyProcess, CpuTimes, busy_processes, read_cpu_times
-from devices.system_files import find_paths, read_int, read_text
+from devices.system_files import read_text
+from devices.throttling import read_throttle_events
 
 _INTERVAL_S: Final = 1.0
 _CPU: Final = "sys/devices/system/cpu"
@@ -63,7 +64,7 @@ def check(
         DeviceUnreachableError: the board did not answer to `refresh`.
     """
     _look(refresh)
-    before, throttled = read_cpu_times(root), _throttle_count(root)
+    before, throttled = read_cpu_times(root), _events(root)
     sleep(_INTERVAL_S)
     _look(refresh)
     after = read_cpu_times(root)
@@ -71,7 +72,7 @@ def check(
     busy = busy_processes(before, after, interval_s)
     return Health(
         (
-            *check_throttling(root, _throttle_count(root) - throttled),
+            *check_throttling(root, _events(root) - throttled),
             *(finding for core in cores for finding in check_clock_limits(root, core)),
             *check_turbo(root),
             *check_kinds(root, cores),
@@ -96,9 +97,8 @@ def _interval_s(before: CpuTimes, after: CpuTimes) -> float:
     return max(after.uptime_s - before.uptime_s, _INTERVAL_S)
 
 
-def _throttle_count(root: Path) -> int:
-    paths = find_paths(root, f"{_CPU}/cpu[0-9]*/thermal_throttle/core_throttle_count")
-    return sum(read_int(path.parent, path.name) or 0 for path in paths)
+def _events(root: Path) -> int:
+    return read_throttle_events(root) or 0
 
 
 def _check_steal(share: float) -> Iterator[Finding]:

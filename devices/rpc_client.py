@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from devices.protocol import Frame, encode_frame
 
@@ -28,7 +28,7 @@ from devices.protocol import Frame, encode_frame
 #: meanwhile, which is no more than a beat, waits as long.
 WAIT_MS: Final = 250
 READ_BYTES: Final = 1 << 20
-_RETRY_S: Final = 0.25
+_RETRY_S: Final = 1.0
 _HEADER: Final = struct.Struct("<II")
 _CHECK: Final = re.compile(r"^Check failed: .*? is false: ")
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
@@ -98,13 +98,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ImportError as error:
         _give_up(frames_fd, "missing", f"cannot import TVM's RPC: {error}")
     session = _connect(rpc, given.port, given.connect_s, frames_fd)
+    words = b"".join(f"{text}\0".encode() for text in given.runner)
     try:
         module = _load(session, given.library)
+        module["latloop_start"](words, given.server_port)
+        exchange = module["latloop_exchange"]
     except RuntimeError as error:
         _give_up(frames_fd, "refused", _reason(error))
-    words = b"".join(f"{text}\0".encode() for text in ("runner", *given.runner))
-    module["latloop_start"](words, given.server_port)
-    exchange = module["latloop_exchange"]
     _write_all(frames_fd, encode_frame(Frame({"ready": True})))
     try:
         relay(exchange, _STDIN, frames_fd)
@@ -158,7 +158,7 @@ def _reason(error: Exception) -> str:
     return _CHECK.sub("", lines[-1]) if lines else type(error).__name__
 
 
-def _give_up(frames_fd: int, reason: str, detail: str) -> Any:
+def _give_up(frames_fd: int, reason: str, detail: str) -> NoReturn:
     """Say why, and end at once, whatever other threads are in."""
     failure = {"failure": {"reason": reason, "detail": detail}}
     _write_all(frames_fd, encode_frame(Frame(failure)))

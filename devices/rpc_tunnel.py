@@ -57,8 +57,7 @@ LogLevel ERROR
 _HOLD: Final = f"echo {_READY.decode().strip()}; exec cat >/dev/null"
 #: Ends with its input, and takes the server with it; or with the server.
 _SERVE: Final = """\
-{{ {command}
-}} </dev/null >&2 &
+/bin/sh -c {command} </dev/null >&2 &
 server=$!
 {{ while kill -0 $server 2>/dev/null; do sleep 1; done; kill $$; }} &
 guard=$!
@@ -196,8 +195,8 @@ def _is_ready(tunnel: Tunnel, command: str) -> bool:
 def _script(command: str) -> str:
     if not command:
         return _HOLD
-    ready = _READY.decode().strip()
-    return _SERVE.format(command=command, ready=ready, kill_server=scripts.kill_tree("$server"))
+    ready, end = _READY.decode().strip(), scripts.kill_tree("$server")
+    return _SERVE.format(command=shlex.quote(command), ready=ready, kill_server=end)
 
 
 def _free_port() -> int:

@@ -244,7 +244,8 @@ class RunnerSession:
                 self._writer.write(request, GRACE_S + sum(p.timeout_s for p in self._pending))
             except OSError as error:  # TimeoutError is one
                 self._broken = f"cannot send to the runner: {error}"
-        # What it had answered before it was lost can still be read, and tells what ran last.
+        # Answers to earlier requests may be on their way, and tell what ran last; behind them the
+        # stream ends. Nothing is sent behind a part of a frame.
         if self._broken is not None and len(self._pending) == 1:
             raise self._give_up(RunnerLostError(self._broken))
         return pending.id

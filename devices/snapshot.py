@@ -50,7 +50,7 @@ LINES: Final = (
     f"{_CPU}/cpu[0-9]*/thermal_throttle/core_throttle_count",
     "sys/class/thermal/thermal_zone[0-9]*/type",
     "sys/class/thermal/thermal_zone[0-9]*/temp",
-    "sys/devices/platform/soc/soc:firmware/get_throttled",
+    "sys/devices/platform/soc*/soc*:firmware/get_throttled",
     "sys/devices/system/clocksource/clocksource0/current_clocksource",
     "proc/[0-9]*/stat",
 )
@@ -59,10 +59,12 @@ TEXTS: Final = (
     "proc/cpuinfo",
     "proc/meminfo",
     "proc/stat",
-    "proc/mounts",
     "proc/self/status",
+    "proc/self/cgroup",
     "etc/os-release",
 )
+#: Of the control group that the script is in, or the next above it, if that has a quota.
+_QUOTA: Final = re.compile(r"sys/fs/cgroup/(.+/)?cpu\.(max|cfs_quota_us|stat)")
 #: Below the folder, from commands.
 SAID: Final = ("board/machine", "board/shell", "board/users", "board/pid")
 _MOST_FILES: Final = 8192
@@ -85,6 +87,28 @@ done 2>/dev/null
 for f in {texts}; do
   if [ -r "$f" ]; then head_of "$f" "${{f#"$r"}}"; fi
 done
+while IFS=: read -r _ names group; do
+  case ",$names," in
+    ,,) at=sys/fs/cgroup ;;
+    *,cpu,*) at=sys/fs/cgroup/cpu ;;
+    *) continue ;;
+  esac
+  group=${{group%/}}
+  while :; do
+    for f in cpu.max cpu.cfs_quota_us; do
+      quota=
+      [ -r "$r$at$group/$f" ] && IFS= read -r quota <"$r$at$group/$f"
+      case $quota in
+        [1-9]*)
+          said "$at$group/$f"; printf %s "$quota"
+          head_of "$r$at$group/cpu.stat" "$at$group/cpu.stat"
+          break 2 ;;
+      esac
+    done
+    [ "$group" ] || break
+    group=${{group%/*}}
+  done
+done <"${{r}}proc/self/cgroup" 2>/dev/null
 said board/machine; uname -m
 printf '\\n%s board/shell\\n' "$t"; head -c 20 /bin/sh
 said board/users; who 2>/dev/null
@@ -150,8 +174,10 @@ def _split(stream: bytes, token: str) -> Iterator[tuple[str, bytes]]:
 def _is_wanted(name: str) -> bool:
     """Whether a path is one that was asked for: a board decides nothing else on the host."""
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not re.fullmatch(r"[A-Za-z0-9_.:/-]+", name):
+    if path.is_absolute() or ".." in path.parts or str(path) != name:
         return False
+    if _QUOTA.fullmatch(name):
+        return True
     patterns = (*LINES, *TEXTS, *SAID)
     n_parts = len(path.parts)
     return any(p.count("/") + 1 == n_parts and fnmatchcase(name, p) for p in patterns)

@@ -68,7 +68,7 @@ _LIBRARY: Final = _Form(
     (*_COMPILE_FLAGS, "-fPIC", "-D_GNU_SOURCE=", "-Dmain=runner_main"),
     ("-shared", "-fPIC", "-O2", "-g0", "-s", "-Wl,--version-script=exports"),
     ("-lm", "-lpthread", "-ldl"),
-    "{ global: __tvm_ffi_latloop_*; local: *; };\n",
+    "{ global: __tvm_ffi_latloop_*; latloop_runner; local: *; };\n",
 )
 _KERNEL_NAME: Final = re.compile(r"[A-Za-z0-9_]+")
 _N_LAST_LINES: Final = 15

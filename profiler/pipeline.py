@@ -140,10 +140,10 @@ class Pipeline:
         planned = self._under_way.popleft()
         visit = note_visit(planned.item, self._sweep, planned.round_index, outcome)
         now_s = self._sweep.clock()
-        self._durations.note(planned.item, now_s - self._answered_s)
+        if isinstance(outcome, Timing):
+            self._durations.note(planned.item, now_s - self._answered_s)
+            self.is_waiting_to_cool |= self._sweep.baseline.asks_to_wait(outcome)
         self._answered_s = now_s
-        if isinstance(outcome, Timing) and self._sweep.baseline.asks_to_wait(outcome):
-            self.is_waiting_to_cool = True
         if planned.flights:
             self._sweep.store.boards.land(planned.flights)
             self._suspects.discard(planned.item.name)

@@ -75,6 +75,13 @@ class Patience:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
+    def pause_s(self, n_failures: int) -> float:
+        """How long to wait after so many failures in a row; none before the first."""
+        if n_failures < 1:
+            return 0.0
+        doubled: float = self.first_pause_s * 2 ** min(n_failures - 1, 30)
+        return min(doubled, self.longest_pause_s)
+
 
 PATIENCE: Final = Patience()
 
@@ -209,17 +216,25 @@ def hold_session(
                 raise _give_up(bench, f"was lost {losses.n_in_a_row} times in a row", losses) from (
                     error
                 )
+            patience.sleep(patience.pause_s(losses.n_in_a_row - 1))
 
 
 def _note_loss(bench: Bench, losses: _Losses, notice: Callable[[str], None]) -> None:
     name = bench.device.name
-    if isinstance(losses.last, StaleLeaseError | StaleGenerationError):
+    if _was_taken_over(losses.last):
         losses.in_flight = ()
         notice(f"{name}: somebody else took the board over; waiting for it")
         return
     notice(f"lost the runner of {name} ({losses.last}); starting it again")
     if not (isinstance(losses.last, SweepLostError) and losses.last.is_noted):
         bench.store.boards.take_off(losses.in_flight)
+
+
+def _was_taken_over(error: Exception | None) -> bool:
+    """Whether a session ended because somebody else has the board; a sweep says so by its cause."""
+    if isinstance(error, SweepLostError):
+        return isinstance(error.__cause__, StaleLeaseError)
+    return isinstance(error, StaleLeaseError | StaleGenerationError)
 
 
 @contextmanager
@@ -262,7 +277,6 @@ def _start(
     name = bench.device.name
     begun_s = patience.clock()
     held_s: float | None = None
-    pause_s = patience.first_pause_s
     n_attempts = 0
     while True:
         try:
@@ -286,8 +300,7 @@ def _start(
                 )
             notice(f"{name} does not answer for {waited_s:.0f} s ({error}); trying again")
         n_attempts += 1
-        patience.sleep(pause_s)
-        pause_s = min(2 * pause_s, patience.longest_pause_s)
+        patience.sleep(patience.pause_s(n_attempts))
 
 
 def _may_come_back(error: DeviceError) -> bool:

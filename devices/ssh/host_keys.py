@@ -28,8 +28,8 @@ def trust_host_key(known_hosts: Path, key: HostKey) -> None:
     known_hosts.parent.mkdir(parents=True, exist_ok=True)
     with _locked(known_hosts):
         old = known_hosts.read_text(encoding="utf-8") if known_hosts.exists() else ""
-        kept = [line for line in old.splitlines() if line.split(" ")[0] != key.name]
-        lines = [*kept, f"{key.name} {key.kind} {key.base64}"]
+        kept = (_without(line, key.name) for line in old.splitlines())
+        lines = [*filter(None, kept), f"{key.name} {key.kind} {key.base64}"]
         _replace(known_hosts, "".join(f"{line}\n" for line in lines))
 
 
@@ -84,6 +84,13 @@ def _lookup(known_hosts: Path, name: str) -> dict[str, paramiko.PKey]:
     except (OSError, ValueError, paramiko.hostkeys.InvalidHostKey) as error:
         raise InventoryError(f"cannot read {known_hosts}: {error}; mend or delete it") from error
     return dict(keys.lookup(name) or {})
+
+
+def _without(line: str, name: str) -> str:
+    """A line without one of its hosts; "" when it has no other."""
+    names, *rest = line.split(" ", 1)
+    others = [each for each in names.split(",") if each != name]
+    return " ".join([",".join(others), *rest]) if others else ""
 
 
 @contextmanager

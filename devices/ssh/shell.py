@@ -10,7 +10,7 @@ from typing import Final
 from devices.errors import DeviceUnreachableError
 from devices.shell import Answer
 from devices.ssh import scripts
-from devices.ssh.connection import SshConnection
+from devices.ssh.connection import START_TIMEOUT_S, SshConnection
 from devices.ssh.stream import ChannelStream
 
 _READ_BYTES: Final = 1 << 20
@@ -43,7 +43,7 @@ class SshShell:
         Raises:
             DeviceUnreachableError: see `run`.
         """
-        stream = start_script(self.connection, script, timeout_s)
+        stream = start_script(self.connection, script)
         try:
             printed = _send(stream, chunks, timeout_s)
             printed.extend(_read_all(stream, timeout_s))
@@ -71,13 +71,12 @@ class SshShell:
             killer.last_words()
 
 
-def start_script(connection: SshConnection, script: str, timeout_s: float = 30.0) -> ChannelStream:
+def start_script(connection: SshConnection, script: str) -> ChannelStream:
     """Start a script of POSIX sh, whose input is what is written to the stream.
 
     Args:
         connection: To the board.
         script: Its text; values in it are quoted by `shlex.quote`.
-        timeout_s: How long the board may take to start it.
 
     Raises:
         DeviceUnreachableError: the board does not answer.
@@ -85,11 +84,11 @@ def start_script(connection: SshConnection, script: str, timeout_s: float = 30.0
     stream = ChannelStream(connection.execute(scripts.COMMAND))
     text = script.encode()
     try:
-        stream.write_all(b"%d\n%b" % (len(text), text), timeout_s)
-    except OSError as error:
+        stream.write_all(b"%d\n%b" % (len(text), text), START_TIMEOUT_S)
+    except OSError as error:  # TimeoutError is one, and says nothing
         stream.abandon()
         raise DeviceUnreachableError(
-            f"{connection.name}: {error}; check power and network"
+            f"{connection.name}: {str(error) or 'no answer'}; check power and network"
         ) from error
     return stream
 

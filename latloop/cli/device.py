@@ -35,7 +35,10 @@ def list_devices(devices: options.DevicesFile = None, as_json: options.AsJson = 
     if as_json:
         output.print_json([asdict(entry) for entry in inventory.entries])
         return
-    rows = [(e.name, e.transport, e.runtime, str(e.threads), e.notes) for e in inventory.entries]
+    rows = [
+        (e.name, f"{e.transport} {e.host}".strip(), e.runtime, str(e.threads), e.notes)
+        for e in inventory.entries
+    ]
     output.print_table("devices", ("name", "transport", "runtime", "threads", "notes"), rows)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Final
 
@@ -84,11 +84,27 @@ class Calibration:
 
 @dataclass(slots=True)
 class _Series:
-    """What was measured so far."""
+    """What was measured so far, in the time that there is."""
 
-    log_ratios: list[float]
-    moved: list[bool]
-    canary_us: list[float]
+    seconds: float
+    clock: Callable[[], float]
+    progress: StageProgress
+    started: float | None = None
+    log_ratios: list[float] = field(default_factory=list)
+    moved: list[bool] = field(default_factory=list)
+    canary_us: list[float] = field(default_factory=list)
+
+    @property
+    def lasted_s(self) -> float:
+        """Seconds since the board was there to be measured on."""
+        return 0.0 if self.started is None else self.clock() - self.started
+
+    def wants_more(self) -> bool:
+        """Whether another pair is to be measured; tells how far it is."""
+        self.started = self.clock() if self.started is None else self.started
+        total = round(self.seconds)
+        self.progress("calibrate", min(round(self.lasted_s), total), total)
+        return self.lasted_s < self.seconds or len(self.log_ratios) < MIN_PAIRS
 
 
 def calibrate(
@@ -118,19 +134,17 @@ def calibrate(
     refuse_quarantined(workbench.bench)
     prepared = workbench.runtime.prepare([Model(REFERENCE)], progress)
     item, linked, bench = prepared.bound[0].item(WHOLE_PLAN), prepared.link(), workbench.bench
-    series = _Series([], [], [])
+    series = _Series(seconds, clock, progress)
     is_interrupted = False
-    started = clock()
 
     def work(held: Held) -> None:
-        sweep = held.sweep(linked.canary, "calibrate", 1, rng)
-        _measure_pairs(item, sweep, series, lambda: seconds - (clock() - started), progress)
+        _measure_pairs(item, held.sweep(linked.canary, "calibrate", 1, rng), series)
 
     try:
         hold_session(bench, linked.executable, work, lambda text: progress(text, 0, 0))
     except KeyboardInterrupt:
         is_interrupted = True
-    lasted_s = clock() - started
+    lasted_s = series.lasted_s
     if len(series.log_ratios) < MIN_PAIRS:
         raise TooFewPairsError(
             f"{workbench.device.name}: {MIN_PAIRS} pairs of sessions say something, "
@@ -148,27 +162,21 @@ def calibrate(
     )
 
 
-def _measure_pairs(
-    item: Item,
-    sweep: Sweep,
-    series: _Series,
-    seconds_left: Callable[[], float],
-    progress: StageProgress,
-) -> None:
+def _measure_pairs(item: Item, sweep: Sweep, series: _Series) -> None:
+    """Measure pairs, each between two canaries, while more are wanted."""
+    wants_more = series.wants_more()
     watch = watch_canary(sweep)
-    total_s = max(1, round(seconds_left()))
-    progress("calibrate", 0, total_s)
-    before_us = time_canary(sweep)
-    moved = watch.has_moved(before_us)
-    while seconds_left() > 0 or len(series.log_ratios) < MIN_PAIRS:
+    moved = watch.has_moved(time_canary(sweep))
+    while wants_more:
         log_ratio = _measure_pair(item, sweep, len(series.log_ratios))
-        after_us = time_canary(sweep)
-        has_moved = watch.has_moved(after_us)
+        canary_us = time_canary(sweep)
+        has_moved = watch.has_moved(canary_us)
         series.log_ratios.append(log_ratio)
         series.moved.append(moved or has_moved)
-        series.canary_us += [us for us in (after_us,) if us is not None]
+        if canary_us is not None:
+            series.canary_us.append(canary_us)
         moved = has_moved
-        progress("calibrate", min(total_s, round(total_s - seconds_left())), total_s)
+        wants_more = series.wants_more()
 
 
 def _measure_pair(item: Item, sweep: Sweep, index: int) -> float:

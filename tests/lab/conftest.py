@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -47,7 +48,9 @@ class Lab:
 
     folder: Path
     key: Path
-    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(os.getpid() * 16))
+    _numbers: Iterator[int] = field(
+        default_factory=lambda: itertools.count(secrets.randbelow(16384))
+    )
 
     def board(
         self,

@@ -239,10 +239,11 @@ def test_what_is_out_of_reach_is_told_apart(openssh: Board, connect: Connect) ->
 def test_a_board_without_a_link_is_given_up(
     own_board: Board, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("devices.ssh.transport.CONNECT_TIMEOUT_S", 1.0)
     own_board.cut()
-    with pytest.raises(DeviceUnreachableError, match=f"{own_board.ip}"):
-        connect(own_board).open()
+    with monkeypatch.context() as patch:
+        patch.setattr("devices.ssh.transport.CONNECT_TIMEOUT_S", 1.0)
+        with pytest.raises(DeviceUnreachableError, match=f"{own_board.ip}"):
+            connect(own_board).open()
     own_board.mend()
     assert answers(connect(own_board))
 

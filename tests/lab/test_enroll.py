@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import select
+import shutil
+import subprocess
+import time
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from devices.inventory import read_inventory
+from devices.ssh.connection import SshConnection
+from devices.ssh.shell import SshShell
+from latloop.journeys.enroll import look
 from profiler.store import Store
-from tests.pipeline.command_line import latloop
+from profiler.target import target_of
+from tests.pipeline.command_line import LATLOOP, environment, latloop, make_home
 
-from .board import USER, Board, fingerprint_of, make_key
+from .board import PASSWORD, USER, Board, fingerprint_of, make_key
 from .conftest import Lab, MakeDevice, agreed, enroll, running
 from .emulation import PROCESSORS, emulated
 
@@ -27,9 +38,25 @@ def table_of(home: Path, name: str = "desk") -> dict[str, Any]:
     return found
 
 
-def test_a_board_is_enrolled_checked_and_stolen(
-    board: Board, home: Path, make_device: MakeDevice, executable: Path
-) -> None:
+@pytest.fixture(scope="module")
+def enrolled_once(
+    openssh: Board, build_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A home in which a board is the device `desk`, and its canary built; not to be written to."""
+    home = make_home(tmp_path_factory.mktemp("enrolled") / "home", build_cache)
+    done = enroll(home, openssh, *agreed(openssh))
+    assert done.code == 0, done.err
+    assert latloop(home, "device", "check", "desk").code in {0, 1}
+    return home
+
+
+@pytest.fixture
+def enrolled(enrolled_once: Path, tmp_path: Path) -> Path:
+    """A home of this test's own, in which a board is the device `desk`."""
+    return shutil.copytree(enrolled_once, tmp_path / "home", symlinks=True)
+
+
+def test_a_board_is_enrolled_and_checked(board: Board, home: Path) -> None:
     done = enroll(home, board, *agreed(board))
     assert done.code == 0, done.err
     answer = done.answer
@@ -41,35 +68,39 @@ def test_a_board_is_enrolled_checked_and_stolen(
     assert (table["host"], table["user"], table["transport"]) == (board.ip, USER, "ssh")
     assert table["board"]["architecture"] == "x86_64"
     assert table["target"]["triple"] == "x86_64-linux-gnu"
-    assert "correct-horse" not in (home / "devices.toml").read_text()
-
     checked = latloop(home, "device", "check", "desk", "--json")
     assert checked.code in {0, 1}, checked.err
     assert checked.answer["board"]["n_cores"] == table["board"]["n_cores"]
+    assert board.wait_until_idle() == []
 
-    with Store.open(home / "store.sqlite") as store:
-        store.boards.put_in_quarantine(checked.answer["device_id"], "did not come back")
-    barred = latloop(home, "device", "calibrate", "desk")
-    assert barred.code == 21
-    assert "did not come back" in barred.err
-    again = latloop(home, "device", "check", "desk", "--json").answer
-    assert again["was_quarantined"] == "did not come back"
-    with Store.open(home / "store.sqlite") as store:
-        is_barred = store.boards.quarantine_of(again["device_id"]) is not None
-    assert is_barred == (not again["is_fit"]), "a board that is fit is let out"
 
-    nobody = latloop(home, "device", "steal", "desk", "--json")
+def test_who_holds_a_board_is_told_and_ended_only_when_asked_to(
+    openssh: Board, enrolled: Path, make_device: MakeDevice, executable: Path
+) -> None:
+    nobody = latloop(enrolled, "device", "steal", "desk", "--json")
     assert (nobody.code, nobody.answer["ended"]) == (0, None)
-    with make_device(board, table["folder"]).start(executable):
-        held = latloop(home, "device", "check", "desk")
-        assert held.code == 21
-        assert "tester on lab-host" in held.err
-        asked = latloop(home, "device", "steal", "desk")
+    with make_device(openssh, table_of(enrolled)["folder"]).start(executable):
+        asked = latloop(enrolled, "device", "steal", "desk")
         assert asked.code == 1
-        stolen = latloop(home, "device", "steal", "desk", "--yes", "--json")
+        assert "tester on lab-host" in asked.err
+        stolen = latloop(enrolled, "device", "steal", "desk", "--yes", "--json")
         assert stolen.code == 0, stolen.err
         assert stolen.answer["ended"]["holder"] == "tester"
-    assert board.wait_until_idle() == []
+    assert openssh.wait_until_idle() == []
+
+
+def test_a_check_lets_a_board_that_is_fit_out_of_quarantine(enrolled: Path) -> None:
+    device_id = latloop(enrolled, "device", "check", "desk", "--json").answer["device_id"]
+    with Store.open(enrolled / "store.sqlite") as store:
+        store.boards.put_in_quarantine(device_id, "did not come back")
+    barred = latloop(enrolled, "device", "calibrate", "desk")
+    assert barred.code == 21
+    assert "did not come back" in barred.err
+    again = latloop(enrolled, "device", "check", "desk", "--json").answer
+    assert again["was_quarantined"] == "did not come back"
+    with Store.open(enrolled / "store.sqlite") as store:
+        is_barred = store.boards.quarantine_of(device_id) is not None
+    assert is_barred == (not again["is_fit"])
 
 
 def test_a_wrong_fingerprint_is_a_hard_stop(openssh: Board, home: Path, tmp_path: Path) -> None:
@@ -121,26 +152,25 @@ def test_settings_stand_in_place_of_what_was_found(openssh: Board, home: Path) -
     assert (openssh.root / "tmp/elsewhere/files").is_dir()
 
 
-def test_a_name_is_replaced_only_when_asked_to(openssh: Board, dropbear: Board, home: Path) -> None:
-    assert enroll(home, openssh, *agreed(openssh)).code == 0
-    assert enroll(home, openssh, name="second").code == 0, "its key is known already"
-    before = (home / "devices.toml").read_text()
-    assert enroll(home, dropbear, *agreed(dropbear)).code == 2
-    assert (home / "devices.toml").read_text() == before
-    replaced = enroll(home, dropbear, *agreed(dropbear), "--replace")
+def test_a_name_is_replaced_only_when_asked_to(
+    openssh: Board, dropbear: Board, enrolled: Path
+) -> None:
+    assert enroll(enrolled, openssh, name="second").code == 0, "its key is known already"
+    before = (enrolled / "devices.toml").read_text()
+    assert enroll(enrolled, dropbear, *agreed(dropbear)).code == 2
+    assert (enrolled / "devices.toml").read_text() == before
+    replaced = enroll(enrolled, dropbear, *agreed(dropbear), "--replace")
     assert replaced.code == 0, replaced.err
-    assert table_of(home)["host"] == dropbear.ip
-    assert table_of(home, "second")["host"] == openssh.ip
+    assert table_of(enrolled)["host"] == dropbear.ip
+    assert table_of(enrolled, "second")["host"] == openssh.ip
 
 
-def test_another_board_under_the_address_is_told_apart(openssh: Board, home: Path) -> None:
-    assert enroll(home, openssh, *agreed(openssh)).code == 0
-    path = home / "devices.toml"
-    was = table_of(home)["identity"]["cpu_model"]
-    text = path.read_text()
-    head, _, identity = text.partition("[device.desk.identity]")
+def test_another_board_under_the_address_is_told_apart(enrolled: Path) -> None:
+    path = enrolled / "devices.toml"
+    was = table_of(enrolled)["identity"]["cpu_model"]
+    head, _, identity = path.read_text().partition("[device.desk.identity]")
     path.write_text(f"{head}[device.desk.identity]{identity.replace(was, 'Cortex-A72')}")
-    done = latloop(home, "device", "check", "desk")
+    done = latloop(enrolled, "device", "check", "desk")
     assert done.code == 21
     assert f"cpu_model was 'Cortex-A72' and is '{was}'" in done.err
     assert "--replace" in done.err
@@ -168,16 +198,115 @@ def test_the_made_files_of_a_board_are_found_and_override_nothing_else(
 
 
 @pytest.mark.parametrize("name", PROCESSORS)
-def test_a_board_of_another_processor_is_enrolled_for_its_own_target(
-    lab: Lab, home: Path, name: str
+def test_a_board_of_another_processor_gets_its_own_target(
+    lab: Lab, connect: Callable[..., SshConnection], tmp_path: Path, name: str
 ) -> None:
     processor = PROCESSORS[name]
     with emulated(processor):
         for board in running(lab.board("dropbear", processor.busybox)):
-            done = enroll(home, board, *agreed(board))
-            assert done.code == 0, done.err
-            table = table_of(home)
-            assert table["board"]["architecture"] == processor.machine
-            assert table["target"]["triple"] == processor.triple
-            assert table["board"]["tick_ns"] > 0
-            assert board.wait_until_idle() == []
+            found, folder = look(SshShell(connect(board)), tmp_path / "board", "desk", {})
+            assert found.board.architecture == processor.machine
+            assert target_of(found.board).triple == processor.triple
+            assert folder.path == f"/home/{USER}/.cache/latloop"
+
+
+def test_a_board_behind_a_jump_host_is_enrolled_with_both_keys(openssh: Board, home: Path) -> None:
+    """The board is its own gate: it is reached again from the inside."""
+    own_key = home.parent / "person/.ssh/id_ed25519"
+    own_key.parent.mkdir(mode=0o700)
+    own_key.write_bytes(openssh.key.read_bytes())
+    own_key.chmod(0o600)
+    way = (f"{USER}@127.0.0.1", "--jump", f"{USER}@{openssh.ip}", "--json")
+    asked = latloop(home, "device", "enroll", "desk", *way)
+    assert asked.code == 2
+    assert openssh.ip in asked.err, "the gate's key comes first"
+    done = latloop(home, "device", "enroll", "desk", *way, *agreed(openssh))
+    assert done.code == 0, done.err
+    names = [key["name"] for key in done.answer["host_keys"]]
+    assert names == [openssh.ip, f"127.0.0.1/via/{openssh.ip}"]
+    assert table_of(home)["jump"] == f"{USER}@{openssh.ip}"
+    checked = latloop(home, "device", "check", "desk", "--json")
+    assert checked.code in {0, 1}, checked.err
+
+
+def test_a_board_that_was_set_up_anew_is_enrolled_only_with_replace(
+    own_board: Board, home: Path
+) -> None:
+    assert enroll(home, own_board, *agreed(own_board)).code == 0
+    before = (home / "known_hosts").read_text(), (home / "devices.toml").read_text()
+    own_board.stop()
+    private = own_board.host_key.with_suffix("")
+    for path in (private, own_board.host_key):
+        path.unlink()
+    make_key(private)
+    own_board.start()
+    for more in ((), ("--replace",)):
+        stopped = enroll(home, own_board, *more, name="desk" if more else "other")
+        assert stopped.code == (2 if more else 21), stopped.err
+    refused = enroll(home, own_board, *agreed(own_board), name="other")
+    assert refused.code == 21, "not even with its new fingerprint"
+    assert "Another machine may be answering" in refused.err
+    assert ((home / "known_hosts").read_text(), (home / "devices.toml").read_text()) == before
+    replaced = enroll(home, own_board, *agreed(own_board), "--replace")
+    assert replaced.code == 0, replaced.err
+    assert (home / "known_hosts").read_text() != before[0]
+    assert latloop(home, "device", "steal", "desk").code == 0
+
+
+class Terminal:
+    """A person at a terminal: reads what it shows, and types."""
+
+    def __init__(self, master: int) -> None:
+        self.master = master
+        self.shown = b""
+
+    def wait_for(self, text: str, timeout_s: float = 120.0) -> None:
+        deadline_s = time.monotonic() + timeout_s
+        while text.encode() not in self.shown:
+            left_s = deadline_s - time.monotonic()
+            assert left_s > 0, self.shown.decode()
+            if select.select([self.master], [], [], left_s)[0]:
+                self.shown += os.read(self.master, 4096)
+
+    def type(self, line: str) -> None:
+        time.sleep(0.5)  # what is typed before the echo is off would be thrown away
+        os.write(self.master, f"{line}\n".encode())
+
+
+@pytest.mark.parametrize("answer", ["y", "n"])
+def test_a_person_agrees_to_the_key_and_is_asked_for_a_password(
+    openssh: Board, home: Path, answer: str
+) -> None:
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        ["setsid", "--ctty", "--wait", LATLOOP, "device", "enroll", "desk",
+         f"{USER}@{openssh.ip}", "--json"],
+        env=environment(home) | {"COLUMNS": "1000"}, cwd=home.parent,
+        stdin=slave, stdout=subprocess.PIPE, stderr=slave,
+    )  # fmt: skip
+    os.close(slave)
+    terminal = Terminal(master)
+    try:
+        terminal.wait_for("Is it the same?")
+        assert fingerprint_of(openssh.host_key) in terminal.shown.decode()
+        terminal.type(answer)
+        if answer == "y":
+            terminal.wait_for("Password of")
+            terminal.type(PASSWORD)
+            terminal.wait_for("4/4")
+        else:
+            terminal.wait_for("nothing was written down")
+        out, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
+    assert process.returncode == (0 if answer == "y" else 1)
+    if answer == "n":
+        assert nothing_is_written(home)
+        return
+    assert json.loads(out)["device"] == "desk"
+    assert PASSWORD not in terminal.shown.decode()
+    texts = [path.read_bytes() for path in home.glob("*") if path.is_file()]
+    assert len(texts) >= 2
+    assert not any(PASSWORD.encode() in text for text in texts)

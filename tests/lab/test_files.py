@@ -172,22 +172,23 @@ def test_an_upload_goes_on_after_the_link_was_cut(
     own_board: Board, make_files: MakeFiles, make_file: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("devices.ssh.transport.KEEPALIVE_S", 0.2)
-    monkeypatch.setattr("devices.ssh.transport.KEEPALIVE_TIMEOUT_S", 1.0)
     first, large = make_file("first"), make_file("large", 200_000_000)
-    files = make_files(own_board)
-    files.put([first])
+    with monkeypatch.context() as patch:
+        patch.setattr("devices.ssh.transport.KEEPALIVE_S", 0.2)
+        patch.setattr("devices.ssh.transport.KEEPALIVE_TIMEOUT_S", 5.0)
+        files = make_files(own_board)
+        files.put([first])
 
-    def cut_soon() -> None:
-        while not [name for name in own_board.files() if name.startswith(".part")]:
-            time.sleep(0.001)
-        own_board.cut()
+        def cut_soon() -> None:
+            while not [name for name in own_board.files() if name.startswith(".part")]:
+                time.sleep(0.001)
+            own_board.cut()
 
-    cutter = threading.Thread(target=cut_soon)
-    cutter.start()
-    with pytest.raises(DeviceUnreachableError, match="lab"):
-        files.put([first, large])
-    cutter.join()
+        cutter = threading.Thread(target=cut_soon)
+        cutter.start()
+        with pytest.raises(DeviceUnreachableError, match="lab"):
+            files.put([first, large])
+        cutter.join()
     own_board.mend()
     files.put([first, large])
     assert {sha256(first), sha256(large)} <= own_board.files()

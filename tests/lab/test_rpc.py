@@ -145,7 +145,7 @@ def test_the_tunnel_takes_no_other_host_key(way: Way, tmp_path: Path) -> None:
     trust_host_key(known_hosts, replace(way.host_key, kind=kind, base64=base64))
     with pytest.raises(DeviceUnreachableError, match=r"(?s)lab: .*Host key verification failed"):
         open_tunnel("lab", hops, known_hosts, 9090)
-    assert not way.sessions()
+    wait_until(lambda: not way.sessions())
 
 
 def test_a_server_that_dies_is_a_lost_runner(

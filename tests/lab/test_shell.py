@@ -64,13 +64,14 @@ def test_a_script_that_takes_too_long_is_ended_with_its_children(
 def test_a_link_that_is_cut_ends_the_wait(
     own_board: Board, connect: Callable[..., SshConnection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("devices.ssh.transport.KEEPALIVE_S", 0.2)
-    monkeypatch.setattr("devices.ssh.transport.KEEPALIVE_TIMEOUT_S", 1.0)
-    monkeypatch.setattr("devices.ssh.transport.CONNECT_TIMEOUT_S", 1.0)
-    shell = SshShell(connect(own_board))
-    shell.run("true")
-    own_board.cut()
-    with pytest.raises(DeviceUnreachableError, match="lab"):
-        shell.run("true", timeout_s=300.0)
+    with monkeypatch.context() as patch:
+        patch.setattr("devices.ssh.transport.KEEPALIVE_S", 0.2)
+        patch.setattr("devices.ssh.transport.KEEPALIVE_TIMEOUT_S", 5.0)
+        shell = SshShell(connect(own_board))
+        shell.run("true")
+        patch.setattr("devices.ssh.transport.CONNECT_TIMEOUT_S", 1.0)
+        own_board.cut()
+        with pytest.raises(DeviceUnreachableError, match="lab"):
+            shell.run("true", timeout_s=300.0)
     own_board.mend()
     assert shell.run("echo back", timeout_s=60.0).stdout == b"back\n"

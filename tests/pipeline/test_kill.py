@@ -35,7 +35,7 @@ MOST_LOST = timedelta(seconds=5)
 MOST_OUTLIVED_S = 15.0
 TIMING = "time "
 #: Columns of `visits`.
-PURPOSE, CREATED = 7, -1
+PURPOSE, CREATED = 7, 21
 
 
 class Profile:

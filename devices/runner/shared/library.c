@@ -124,6 +124,35 @@ static void leave(int status, void *unused) {
   _exit(status);
 }
 
+/* Never returns. The first argument is the number of the server's socket. */
+void latloop_runner(int n_arguments, char **arguments);
+void latloop_runner(int n_arguments, char **arguments) {
+  prctl(PR_SET_NAME, "latloop-runner");
+  server_socket = atoi(arguments[0]);
+  runner_pid = getpid();
+  if (on_exit(leave, NULL)) _exit(2);
+  exit(runner_main(n_arguments, arguments));
+}
+
+/* TVM takes a gigabyte of addresses, in a thousand parts, which every fork for a visit had to copy: 70 ms
+ * a visit instead of 8 on a busy EPYC. A server in Python has a program that can load this library into
+ * a fresh process. Returns when there can be none; then the runner lives in the copy of the server's. */
+static void start_afresh(int n_arguments, char **arguments) {
+  static char code[] = "import ctypes, os, sys\n"
+                       "words = [os.fsencode(word) for word in sys.argv[2:]]\n"
+                       "given = (ctypes.c_char_p * (len(words) + 1))(*words)\n"
+                       "ctypes.CDLL(sys.argv[1]).latloop_runner(len(words), given)";
+  static char program[] = "latloop-runner", no_site[] = "-S", option[] = "-c";
+  Dl_info own;
+  char *words[MAX_ARGUMENTS + 6], *fixed[] = {program, no_site, option, code};
+  if (!dladdr(code, &own)) return;
+  memcpy(words, fixed, sizeof fixed);
+  words[4] = (char *)own.dli_fname;
+  memcpy(words + 5, arguments, (size_t)(n_arguments + 1) * sizeof *arguments);
+  fcntl(server_socket, F_SETFD, 0); /* the one that is to outlive this */
+  execv("/proc/self/exe", words);
+}
+
 __attribute__((noreturn)) static void be_runner(int link, int words, int n_arguments,
                                                 char **arguments) {
   sigset_t none;
@@ -131,7 +160,6 @@ __attribute__((noreturn)) static void be_runner(int link, int words, int n_argum
   for (int number = 1; number < NSIG; number++) signal(number, SIG_DFL);
   sigprocmask(SIG_SETMASK, &none, NULL);
   setsid(); /* what is typed at the server's terminal is for the server */
-  prctl(PR_SET_NAME, "latloop-runner");
   /* A server may have been started without the usual three: then these could be among them. */
   link = fcntl(link, F_DUPFD, STDERR_FILENO + 1);
   words = fcntl(words, F_DUPFD, STDERR_FILENO + 1);
@@ -139,14 +167,17 @@ __attribute__((noreturn)) static void be_runner(int link, int words, int n_argum
       dup2(words, STDERR_FILENO) < 0)
     _exit(2);
   find_descriptor(close_other, server_socket); /* the server's files must not live on here */
-  runner_pid = getpid();
-  if (on_exit(leave, NULL)) _exit(2);
-  exit(runner_main(n_arguments, arguments));
+  if (dlsym(RTLD_DEFAULT, "Py_BytesMain")) start_afresh(n_arguments, arguments);
+  latloop_runner(n_arguments, arguments);
+  _exit(2);
 }
 
-/* Arguments of the runner, each ended by a NUL; its name comes first. */
+/* Arguments of the runner, each ended by a NUL, behind the number of the server's socket. */
 static int split(char *text, size_t n_bytes, char **arguments) {
-  int n_arguments = 0;
+  static char socket_number[16];
+  int n_arguments = 1;
+  snprintf(socket_number, sizeof socket_number, "%d", server_socket);
+  arguments[0] = socket_number;
   for (char *at = text; at < text + n_bytes && n_arguments < MAX_ARGUMENTS; at += strlen(at) + 1)
     arguments[n_arguments++] = at;
   arguments[n_arguments] = NULL;

@@ -157,7 +157,7 @@ def test_a_processor_that_throttles_within_the_second_is_unfit(tmp_path: Path) -
 
     (finding,) = check((0,), None, tmp_path, throttle).findings
     assert finding.severity == "unfit"
-    assert "throttled itself 4 times" in finding.text
+    assert "was throttled 4 times" in finding.text
 
 
 def test_a_clock_that_is_held_below_its_highest_is_noted(tmp_path: Path) -> None:

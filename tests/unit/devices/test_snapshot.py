@@ -12,6 +12,7 @@ from devices.errors import DeviceUnreachableError
 from devices.fingerprint import read_architecture, read_fingerprint
 from devices.shell import Answer, LocalShell
 from devices.snapshot import fetch, snapshot_script
+from devices.throttling import read_throttle_events
 
 from .boards import BIG_LITTLE, CPU, RPI4, make
 
@@ -74,6 +75,32 @@ def test_what_is_missing_is_absent_and_what_was_there_before_is_gone(tmp_path: P
     assert files == {f"{CPU}/present", *commands}
 
 
+@pytest.mark.parametrize(
+    ("groups", "files", "n_events"),
+    [
+        ("0::/user.slice/a@b.service", {"user.slice/a@b.service/cpu.max": "50000 100000"}, 7),
+        ("0::/user.slice/a.service", {"user.slice/cpu.max": "50000 100000"}, 7),
+        ("0::/user.slice/a.service", {"user.slice/a.service/cpu.max": "max 100000"}, None),
+        ("4:cpu,cpuacct:/lab", {"cpu/lab/cpu.cfs_quota_us": "1000"}, 7),
+        ("4:cpu,cpuacct:/lab", {"cpu/lab/cpu.cfs_quota_us": "-1"}, None),
+        ("4:cpu,cpuacct:/", {"cpu/cpu.cfs_quota_us": "1000"}, 7),
+        ("3:memory:/lab", {"memory/lab/cpu.max": "1 2"}, None),
+    ],
+)
+def test_the_quota_of_the_boards_control_group_arrives(
+    tmp_path: Path, groups: str, files: dict[str, str], n_events: int | None
+) -> None:
+    tree: dict[str, str | bytes] = {"proc/self/cgroup": f"9:pids:/x\n{groups}\n"}
+    for name, text in files.items():
+        tree[f"sys/fs/cgroup/{name}"] = f"{text}\n"
+        folder = name.rpartition("/")[0]
+        tree[f"sys/fs/cgroup/{folder}/cpu.stat"] = "nr_periods 9\nnr_throttled 7\n"
+    source = make(tmp_path / "b", tree)
+    fetch(LocalShell(), tmp_path / "copy", str(source))
+    assert read_throttle_events(source) == n_events
+    assert read_throttle_events(tmp_path / "copy") == n_events
+
+
 def test_a_long_file_is_cut(tmp_path: Path) -> None:
     source = make(tmp_path / "b", {"proc/cpuinfo": b"x" * 300_000})
     fetch(LocalShell(), tmp_path / "copy", str(source))
@@ -91,7 +118,16 @@ def test_unreadable_files_and_folders_do_not_end_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["../../x", "/etc/passwd", "etc/shadow", "proc/../x", "proc/1/environ", "etc/os-release/x"],
+    [
+        "../../x",
+        "sys/fs/cgroup/../../cpu.stat",
+        "etc/./os-release",
+        "/etc/passwd",
+        "etc/shadow",
+        "proc/../x",
+        "proc/1/environ",
+        "etc/os-release/x",
+    ],
 )
 def test_a_board_writes_nothing_that_was_not_asked_for(tmp_path: Path, name: str) -> None:
     class Lying:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import socket
 import tomllib
 from collections.abc import Iterator
@@ -27,6 +29,7 @@ from latloop.journeys.steal import Stolen
 from profiler.detection import Detection
 
 from .conftest import Latloop
+from .test_help import LEAVES
 
 BY_HAND = """\
 [device.desk]
@@ -224,6 +227,24 @@ def test_stealing_from_nobody_is_no_error(
     ended = latloop("device", "steal", "local")
     assert ended.code == 0
     assert "nobody measures on local" in ended.out
+
+
+DOCUMENT = Path(__file__).parents[3] / "docs/boards.md"
+COMMANDS = re.findall(r"^ +(latloop .*)$", DOCUMENT.read_text().replace("\\\n", " "), re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_of_the_document_can_be_typed_as_it_stands(line: str) -> None:
+    _, *words = shlex.split(line)
+    names = max((n.split() for n in LEAVES if words[: len(n.split())] == n.split()), key=len)
+    context = LEAVES[" ".join(names)].make_context(line, words[len(names) :])
+    assert not context.args
+
+
+def test_the_document_has_the_way_from_enrolling_to_measuring() -> None:
+    order = ["device enroll", "device check", "device calibrate", "measure"]
+    places = [next(i for i, c in enumerate(COMMANDS) if f"latloop {name} " in c) for name in order]
+    assert places == sorted(places)
 
 
 def test_a_key_cannot_be_agreed_to_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

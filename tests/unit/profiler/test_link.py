@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from devices.device import Fill, KernelCall, Tensor, Workload
 from devices.fill import uniform
 from devices.local import LocalDevice
 from profiler import link
-from profiler.link import ZIG_TARGETS, LinkError, NoDiskSpaceError, link_executable
+from profiler.link import ZIG_TARGETS, LinkError, NoDiskSpaceError, link_executable, link_library
 from profiler.target import Target
 from tests.unit.devices.kernels import compile_object
 
@@ -142,13 +144,25 @@ def test_a_full_disk_seen_by_python_is_reported_too(
         link_executable({}, HOST, tmp_path / "cache")
 
 
+@pytest.mark.parametrize("form", [link._EXECUTABLE, link._LIBRARY], ids=["alone", "library"])
 @pytest.mark.parametrize("triple", ZIG_TARGETS)
 def test_the_runner_compiles_for_every_target(
-    build_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, triple: str
+    build_cache: Path, tmp_path: Path, triple: str, form: link._Form
 ) -> None:
     # Without the link, which builds the target's libc for a minute or two the first time.
-    monkeypatch.setattr(link, "_COMPILE_FLAGS", (*link._COMPILE_FLAGS, "-Wpedantic", "-Werror"))
+    strict = replace(form, compile_flags=(*form.compile_flags, "-Wpedantic", "-Werror"))
     (tmp_path / "zig").symlink_to(build_cache / "zig")
-    header = link._compile_runner(ZIG_TARGETS[triple], tmp_path).read_bytes()[:20]
+    runner = link._compile_runner(strict, form.zig_targets[triple], tmp_path)
+    header = runner.read_bytes()[:20]
     assert header.startswith(b"\x7fELF")
     assert struct.unpack("<H", header[18:20])[0] == MACHINES[triple.partition("-")[0]]
+
+
+def test_a_library_shows_its_entries_alone(build_cache: Path) -> None:
+    """A process that loads it has functions of the same names, which kernels must not reach."""
+    library = ctypes.CDLL(str(link_library({}, HOST, build_cache)))
+    for name in ("start", "exchange", "end"):
+        assert getattr(library, f"__tvm_ffi_latloop_{name}")
+    for name in ("runner_main", "TVMFFIFunctionCall", "__TVMBackendAllocWorkspace"):
+        with pytest.raises(AttributeError):
+            getattr(library, name)

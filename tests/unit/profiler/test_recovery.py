@@ -24,13 +24,14 @@ from devices.errors import (
     ExecutableRefusedError,
     LeaseHeldError,
     RunnerLostError,
+    StaleLeaseError,
 )
 from devices.local import LocalDevice
 from devices.session import N_AHEAD, RunnerSession
 from profiler.board_records import Lease, name_lease
 from profiler.link import link_executable
-from profiler.measure import Item, measure
-from profiler.pipeline import MAX_REPEATS
+from profiler.measure import Item, SweepLostError, measure
+from profiler.pipeline import LOST, MAX_REPEATS
 from profiler.recovery import (
     MAX_CRASHES,
     BoardLostError,
@@ -42,7 +43,7 @@ from profiler.recovery import (
 from profiler.runtime import Linked, visit
 from profiler.sessions import NetworkMeasurement, measure_network
 from profiler.store import Store, Visit
-from profiler.sweep import latency_us
+from profiler.sweep import latency_us, note_visit
 from profiler.target import Target
 
 from . import boards
@@ -396,6 +397,27 @@ def test_a_network_on_a_board_that_goes_down_is_measured_anew(desk: Desk) -> Non
     assert set(measured.session_us) <= set(again)
 
 
+@pytest.mark.parametrize(
+    ("error", "is_taken_over"),
+    [
+        (StaleLeaseError("bench: another session"), True),
+        (RunnerLostError("bench: another session"), False),
+    ],
+)
+def test_what_was_in_flight_when_the_board_was_taken_over_is_no_suspect(
+    desk: Desk, error: RunnerLostError, is_taken_over: bool
+) -> None:
+    def work(held: Held) -> int:
+        if len(desk.device.started) == 1:
+            visit = note_visit(ITEMS[0], held.sweep(CANARY, "tune", 1, boards.shuffle()), 0, LOST)
+            raise SweepLostError(str(error), (visit,)) from error
+        return len(held.suspects)
+
+    n_suspects = hold_session(desk.bench, desk.executable, work, desk.told.append, desk.patience)
+    assert n_suspects == (0 if is_taken_over else 1)
+    assert ("somebody else took the board over" in desk.told[0]) == is_taken_over
+
+
 def test_a_kernel_that_takes_the_board_down_twice_is_never_run_again(desk: Desk) -> None:
     desk.device.before_start = lambda _: start_anew(desk.device.root)
     bad = item("bad", "end_runner")
@@ -509,7 +531,7 @@ def test_a_link_that_comes_back_is_waited_for_with_growing_pauses(desk: Desk) ->
     desk.kill_after = 20
     desk.visit(ITEMS, n_rounds=30)
     assert_whole(desk, n_rounds=30)
-    assert desk.clock.pauses_s == [0.5, 1, 2, 4, 8, 15, 15, 15]
+    assert desk.clock.pauses_s == [0, 0.5, 1, 2, 4, 8, 15, 15, 15]
     assert any("does not answer for 30 s (bench: no route)" in text for text in desk.told)
 
 
@@ -545,6 +567,7 @@ def test_a_runner_that_ends_at_once_every_time_is_given_up(desk: Desk) -> None:
     with pytest.raises(BoardLostError, match="was lost 6 times in a row"):
         hold_session(desk.bench, desk.executable, work, desk.told.append, desk.patience)
     assert len(desk.device.started) == desk.patience.n_losses
+    assert desk.clock.pauses_s == [0, 0.5, 1, 2, 4]
 
 
 def test_a_lease_of_somebody_else_is_waited_for(desk: Desk) -> None:
@@ -573,7 +596,7 @@ def test_what_a_person_must_mend_stops_at_once(desk: Desk, error: DeviceError) -
     desk.kill_after = 20
     with pytest.raises(type(error)):
         desk.visit(ITEMS, n_rounds=10**4)
-    assert desk.clock.pauses_s == []
+    assert desk.clock.pauses_s == [0]
     assert desk.store.boards.quarantine_of(desk.bench.device_id) is None
     assert len(desk.rows()) > 0
 

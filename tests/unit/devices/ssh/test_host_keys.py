@@ -54,6 +54,17 @@ def test_another_key_is_a_change_until_it_is_trusted(tmp_path: Path) -> None:
         check_host_key(path, old, "pi4")
 
 
+def test_a_line_for_several_hosts_keeps_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "known_hosts"
+    old, new = new_key("pi"), new_key("pi")
+    text = f"# by hand\npi,gate {old.kind} {old.base64} a comment\n"
+    path.write_text(text, encoding="ascii")
+    trust_host_key(path, new)
+    check_host_key(path, new, "pi4")
+    check_host_key(path, HostKey("gate", old.kind, old.base64, old.fingerprint), "pi4")
+    assert path.read_text(encoding="ascii").startswith("# by hand\ngate ")
+
+
 def test_nothing_is_lost_when_many_write_at_once(tmp_path: Path) -> None:
     path = tmp_path / "known_hosts"
     keys = [new_key(f"board{i}") for i in range(40)]

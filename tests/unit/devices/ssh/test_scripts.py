@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
+import shutil
 import signal
 import subprocess
 import tarfile
@@ -108,6 +110,21 @@ def test_a_tilde_stands_for_the_home_of_the_account() -> None:
     for folder, expected in (("~", "$HOME"), ("~/a b/$x", "$HOME/a b/$x"), ("/~/x", "/~/x")):
         text = shell.run(f"printf %s {scripts.quote_folder(folder)}").stdout.decode()
         assert text == expected.replace("$HOME", str(Path.home()))
+
+
+SHELLS = [name for name in ("sh", "bash", "zsh", "mksh", "tcsh", "fish") if shutil.which(name)]
+
+
+@pytest.mark.parametrize("name", SHELLS)
+def test_the_shell_of_an_account_may_be_any(name: str) -> None:
+    script = "printf '%s|' \"a 'b\" '\\x' '$HOME'; cat; exit 5"
+    sent = f"{len(script)}\n{script}rest of it".encode()
+    answer = subprocess.run(
+        [name, "-c", scripts.COMMAND], input=sent, capture_output=True, check=False
+    )
+    assert answer.returncode == 5
+    assert answer.stdout == b"a 'b|\\x|$HOME|rest of it"
+    assert re.fullmatch(rb"latloop \d+\n", answer.stderr)
 
 
 def test_a_process_is_ended_with_all_that_it_started() -> None:

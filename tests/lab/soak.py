@@ -4,8 +4,7 @@ Each board has a host that sweeps it without end; a thread brings both into trou
 answers come again, and sees that one runner is there. Every so often the host is let to its end,
 and all that it was ever answered is compared with its store. The kinds of faults take turns in
 random order, so that all come equally often. Beside them two hosts contend for a board of their
-own. Progress stands in a folder: the same command goes on
-after it was interrupted.
+own. Progress stands in a folder: the same command goes on after it was interrupted.
 
 What is drawn follows from the seed; at which instruction a fault strikes does not.
 """

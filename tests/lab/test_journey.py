@@ -29,6 +29,7 @@ from .emulation import PROCESSORS, emulated
 N_NETWORKS = 4
 #: Answers of one command that are no: an emulated board is as quiet as the machine under it.
 N_TRIES = 4
+LIMIT = "20s"
 #: For one command: an emulated board is slow.
 TIMEOUT_S = 1800
 
@@ -59,11 +60,12 @@ def test_a_network_is_found_and_proved_on_an_aarch64_board(aarch64: Board, home:
     assert profiled.answer["n_operators"] == len(TINY.operators())
     assert profiled.answer["n_networks"] == N_NETWORKS
     assert profiled.answer["n_failures"] == 0
-    assert step(home, "fit", "desk").answer["n_networks"] == N_NETWORKS
-    fastest = step(home, "predict", "desk", f"{NAME}:0000").answer["latency_ms"]
-    limit = ("--latency", f"{6 * fastest:.6f}ms", "--accuracy", ACCURACY)
+    assert step(home, "fit", "desk").answer["n_networks"] >= N_NETWORKS
+    assert step(home, "predict", "desk", f"{NAME}:0000").answer["unseen_operators"] == []
+    # A limit that any network keeps: what an emulator takes is of no interest.
+    limit = ("--latency", LIMIT, "--accuracy", ACCURACY)
     found = step(home, "search", "desk", "--space", NAME, *limit).answer
-    assert found["meets_limit"] is True
+    assert (found["subnet"], found["meets_limit"]) == ("2222", True)
     assert found["max_output_error"] < 1e-3
     folder = home / "deployed"
     deployed = step(home, "deploy", "desk", f"{NAME}:0000", "--folder", folder)

@@ -36,11 +36,12 @@ test: $(VENV)/dev.stamp
 
 test-lab: $(VENV)/dev.stamp
 	tests/lab/install.sh
-	LATLOOP_TEST_CACHE=$(CURDIR)/.test-cache $(BIN)/python -m pytest tests/lab
+	LATLOOP_TEST_CACHE=$(CURDIR)/.test-cache $(BIN)/python -m pytest -n 2 --dist loadfile -m "not long" tests/lab
 
 soak: $(VENV)/dev.stamp
 	tests/lab/install.sh
 	$(BIN)/python -m tests.lab.soak $(SOAK)
+	LATLOOP_TEST_CACHE=$(CURDIR)/.test-cache $(BIN)/python -m pytest -m long tests/lab
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check
@@ -72,6 +73,7 @@ bench: $(VENV)/dev.stamp .zoo/stamp .metaschedule/stamp
 	PYTHONPATH=. $(BIN)/python benchmarks/ranking.py
 	PYTHONPATH=. $(BIN)/python benchmarks/overlap.py
 	PYTHONPATH=. $(BIN)/python benchmarks/fused.py
+	PYTHONPATH=. $(BIN)/python benchmarks/boards.py
 
 clean:
 	rm -rf $(VENV) .zoo .metaschedule .test-cache .lab .soak .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -95,8 +95,7 @@ def jump_clock(rig: Rig, rng: random.Random) -> None:
     """Clocks jump by up to a week, either way: the host's, and what the board's has left behind.
 
     No clock of one board alone can be set on a machine that plays several: the kernel has one
-    CLOCK_REALTIME. So the board's jump is made where it can matter: in the times of its files, and
-    in the record of a session that ended, which says that it goes on for years.
+    CLOCK_REALTIME. So the board's jump is made where it can matter: in the times of its files.
     """
     rig.settings.clock_file.write_text(f"{rng.uniform(-_WEEK_S, _WEEK_S)}", encoding="ascii")
     at_s = time.time() + rng.uniform(-_WEEK_S, _WEEK_S)

@@ -50,6 +50,7 @@ def step(home: Path, *arguments: str | Path, may_be_no: bool = False) -> Done:
     return done
 
 
+@pytest.mark.long
 def test_a_network_is_found_and_proved_on_an_aarch64_board(aarch64: Board, home: Path) -> None:
     done = enroll(home, aarch64, *agreed(aarch64))
     assert done.code == 0, done.err

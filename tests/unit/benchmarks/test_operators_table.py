@@ -25,7 +25,7 @@ def row(judged: str = "product", **given: Any) -> Row:
         "read_us": [50.0, 50.0, 50.0],
         "own_us": [250.0, 250.0, 500.0],
         "their_us": [500.0, 400.0, 500.0],
-        "own": {"tune_s": 3.0, "start_s": 2.0, "schedule": "gemm"},
+        "own": {"tune_s": 1.0, "start_s": 2.0, "schedule": "gemm"},
         "theirs": {"seconds": 100.0, "n_trials": 64},
     } | given
 

@@ -23,9 +23,11 @@ def cut_anew(draw: st.DrawFn) -> tuple[tuple[int, ...], order.Order, tuple[int, 
     shape, axes = draw(placed())
     left, new_shape = math.prod(shape), []
     while left > 1:
-        divisors = [n for n in range(1, left + 1) if left % n == 0]
+        divisors = [n for n in range(2, left + 1) if left % n == 0]
         new_shape.append(draw(st.sampled_from(divisors)))
         left //= new_shape[-1]
+    for _ in range(draw(st.integers(0, 2))):
+        new_shape.insert(draw(st.integers(0, len(new_shape))), 1)
     return shape, axes, tuple(new_shape)
 
 

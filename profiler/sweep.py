@@ -18,13 +18,13 @@ from profiler.statistics import visit_median_us
 from profiler.store import Purpose, RoundKey, Session, Store, SubjectKind, Visit
 from profiler.store_schema import NO_SESSION
 
-#: Short visits for single operators: 2 ms of warm-up, blocks of at least 0.3 ms. Seven would do for
-#: the median; with nineteen a visit runs for 9 ms beside 1.3 ms of starting a process, touching its
-#: memory and reading the board's state (seen on a 2-core EPYC virtual machine).
+#: Short visits for single operators: 2 ms of warm-up, blocks of at least 0.3 ms. Seven blocks would
+#: do for the median; with thirteen a visit runs for 6.4 ms beside 0.9 ms of starting a process,
+#: touching its memory and reading the board's state (seen on a 2-core EPYC virtual machine).
 OPERATOR_PLAN = TimingPlan(
     warmup_ns=2_000_000,
     min_block_ns=300_000,
-    n_blocks=19,
+    n_blocks=13,
     with_timestamps=False,
     timeout_ms=20_000,
 )

@@ -32,16 +32,16 @@ demo: $(VENV)/runtime.stamp
 
 test: $(VENV)/dev.stamp
 	LATLOOP_TEST_CACHE=$(CURDIR)/.test-cache OPENBLAS_NUM_THREADS=1 \
-	  $(BIN)/python -m pytest -n 2 --dist worksteal
+	  $(BIN)/python -m pytest -n 2 --dist worksteal -m "not lab and not long"
 
 test-lab: $(VENV)/dev.stamp
 	tests/lab/install.sh
-	LATLOOP_TEST_CACHE=$(CURDIR)/.test-cache $(BIN)/python -m pytest -n 2 --dist loadfile -m "not long" tests/lab
+	LATLOOP_TEST_CACHE=$(CURDIR)/.test-cache $(BIN)/python -m pytest -n 2 --dist loadfile -m "lab and not long" tests/lab tests/unit/devices
 
 soak: $(VENV)/dev.stamp
 	tests/lab/install.sh
 	$(BIN)/python -m tests.lab.soak $(SOAK)
-	LATLOOP_TEST_CACHE=$(CURDIR)/.test-cache $(BIN)/python -m pytest -m long tests/lab
+	LATLOOP_TEST_CACHE=$(CURDIR)/.test-cache $(BIN)/python -m pytest -m long tests
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check

@@ -37,6 +37,14 @@ KERNELS = ("add", "twice", "hang", "crash", "nap")
 MakeDevice = Callable[..., SshDevice]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything in this folder is for the lab."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.lab)
+
+
 @dataclass
 class Lab:
     """What all boards of a test run share.

@@ -137,6 +137,7 @@ def profile_both(home: Path, folder: Path, boards: dict[str, Board]) -> None:
     assert len({row[1] for row in read_rows(home)}) == len(boards), "rows of two devices"
 
 
+@pytest.mark.long
 def test_a_profile_that_is_killed_leaves_a_clean_board_and_goes_on(
     lab: Lab, home: Path, tmp_path: Path
 ) -> None:

@@ -14,6 +14,8 @@ import pytest
 
 from .command_line import LATLOOP, environment
 
+pytestmark = pytest.mark.long
+
 N_PAIRS = 8
 _TIMEOUT_S = 300
 

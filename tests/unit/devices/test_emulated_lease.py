@@ -17,6 +17,8 @@ from .kernels import compile_kernels
 from .leases import processes_of, start, wait_until
 from .workloads import QUICK, chain
 
+pytestmark = pytest.mark.lab
+
 EMULATORS = {
     "aarch64-linux-gnu": "qemu-aarch64-static",
     "armv7l-linux-gnueabihf": "qemu-arm-static",

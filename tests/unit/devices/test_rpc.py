@@ -27,6 +27,8 @@ from profiler.target import Target
 from .rpc import SILENCE_MS, Server, free_port, is_alive, running_server, wait_until
 from .workloads import QUICK, N, chain
 
+pytestmark = pytest.mark.lab
+
 HANG = chain("hang")
 
 

@@ -34,7 +34,7 @@ from searchspace.space import load_space
 
 SPACE = "nas_bench_macro"
 BOARD = "loopback"
-N_TURNS = 2
+N_TURNS = 3
 N_KERNELS = 100
 MOST_RATIO = 1.15
 LEAST_UTILIZATION = 0.85
@@ -76,13 +76,13 @@ def profile(home: Path, device: str) -> dict[str, float]:
     }
 
 
-def compare_profiles(home: Path) -> dict[str, list[dict[str, float]]]:
+def compare_profiles(home: Path, done: DoneFile, n_turns: int) -> dict[str, list[dict[str, float]]]:
     """Both devices in turn, after a first profile that builds everything."""
-    profile(home, "local")
+    done.once("build", lambda: profile(home, "local"))
     found: dict[str, list[dict[str, float]]] = {"local": [], BOARD: []}
-    for _ in range(N_TURNS):
+    for turn in range(n_turns):
         for device, rows in found.items():
-            rows.append(profile(home, device))
+            rows.append(done.once(f"{device} {turn}", lambda d=device: profile(home, d)))
             print(
                 f"{device}: {rows[-1]['seconds']:.1f} s, kernels ran {rows[-1]['utilization']:.1%}"
             )
@@ -152,14 +152,16 @@ def verdicts(figures: dict[str, Any]) -> list[str]:
 
 
 def main() -> None:
-    given = parser(__doc__ or "").parse_args()
+    arguments = parser(__doc__ or "")
+    arguments.add_argument("--turns", type=int, default=N_TURNS, help="Profiles of each device")
+    given = arguments.parse_args()
     home = (given.home / "boards").resolve()
     home.mkdir(parents=True, exist_ok=True)
     done = DoneFile(home / "done.json")
     with loopback_server(home) as server:
         enroll(home, server)
         figures = {
-            "profiles": done.once("profiles", lambda: compare_profiles(home)),
+            "profiles": compare_profiles(home, done, given.turns),
             "hundred": done.once("hundred", lambda: upload_and_time(home)),
         }
         print("\n".join(verdicts(figures)))

@@ -14,6 +14,7 @@ import pytest
 from devices.errors import InventoryError
 from devices.inventory import LOCAL, LOCAL_ORT, check_side_by_side
 from latloop.journeys.workers import work_side_by_side
+from tests.pipeline.command_line import make_home
 
 
 def test_each_device_has_its_own_answer_and_its_own_error(
@@ -38,9 +39,9 @@ def test_each_device_has_its_own_answer_and_its_own_error(
 
 
 def test_an_answer_is_the_document_that_the_command_printed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, build_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LATLOOP_HOME", str(tmp_path))
+    monkeypatch.setenv("LATLOOP_HOME", str(make_home(tmp_path / "home", build_cache)))
     reports: list[tuple[str, int, int]] = []
     ended = work_side_by_side(
         {"here": ["device", "check", "local", "--json"]}, lambda *report: reports.append(report)

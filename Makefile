@@ -36,7 +36,8 @@ test: $(VENV)/dev.stamp
 
 test-lab: $(VENV)/dev.stamp
 	tests/lab/install.sh
-	LATLOOP_TEST_CACHE=$(CURDIR)/.test-cache $(BIN)/python -m pytest -n 2 --dist loadfile -m "lab and not long" tests/lab tests/unit/devices
+	LATLOOP_TEST_CACHE=$(CURDIR)/.test-cache $(BIN)/python -m pytest -n 2 --dist loadfile -m "lab and not long" tests/lab tests/unit/devices \
+	  tests/unit/profiler/test_emulated.py
 
 soak: $(VENV)/dev.stamp
 	tests/lab/install.sh

@@ -60,6 +60,10 @@ LOOPS = {
 }
 
 
+#: They need emulators, and take long.
+pytestmark = pytest.mark.lab
+
+
 @dataclass(frozen=True)
 class Case:
     """An operator with arrays to try it on."""

@@ -144,13 +144,13 @@ class _Losses:
     n_in_a_row: int = 0
     n_alone: int = 0
 
-    def note(self, error: Exception, boot_id: str, *, was_kept: bool) -> None:
-        """Take in a loss."""
+    def note(self, error: Exception, boot_id: str | None, *, was_kept: bool) -> None:
+        """Take in a loss; of a session that did not begin no boot is known."""
         before = self.suspects
         self.in_flight = error.in_flight if isinstance(error, SweepLostError) else ()
         is_same = before == self.suspects and not was_kept
         self.n_alone = 0 if len(self.in_flight) != 1 else self.n_alone + 1 if is_same else 1
-        self.boot_id = boot_id
+        self.boot_id = boot_id or self.boot_id
         self.last = error
         self.n_in_a_row = 1 if was_kept else self.n_in_a_row + 1
 
@@ -207,12 +207,14 @@ def hold_session(
             with _open_session(bench, executable, losses, notice, patience) as held:
                 return work(held)
         except (RunnerLostError, StaleGenerationError) as error:
-            if held is None:
+            if held is None and not _was_taken_over(error):
                 raise
             was_kept = bench.store.n_visits(bench.device_id) > n_before
-            losses.note(error, held.session.boot_id, was_kept=was_kept)
+            losses.note(error, held.session.boot_id if held else None, was_kept=was_kept)
             _note_loss(bench, losses, notice)
             if losses.n_in_a_row >= patience.n_losses:
+                if _was_taken_over(error):
+                    raise
                 raise _give_up(bench, f"was lost {losses.n_in_a_row} times in a row", losses) from (
                     error
                 )

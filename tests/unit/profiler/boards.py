@@ -92,6 +92,7 @@ class WatchedDevice:
         local: Starts real runners.
         before_start: Called before each start with how many there were; may raise what keeps the
             board from being had.
+        after_start: Called with each runner that was started, before anybody else has it.
         started: Process descriptors of the runners that were started, which `send` reaches.
         lease: A file on the board whose lease runners take, or None.
         silence_s: Of heartbeats, or None without.
@@ -99,6 +100,7 @@ class WatchedDevice:
 
     local: LocalDevice
     before_start: Callable[[int], None] = lambda _: None
+    after_start: Callable[[RunnerSession], None] = lambda _: None
     started: list[int] = field(default_factory=list)
     lease: Path | None = None
     silence_s: float | None = None
@@ -122,6 +124,7 @@ class WatchedDevice:
         self.before_start(len(self.started))
         session = self.start_as(executable, "us")
         self.started.append(os.pidfd_open(session.description.pid))
+        self.after_start(session)
         return session
 
     def start_as(self, executable: Path, holder: str, *, steal: bool = False) -> RunnerSession:

@@ -42,7 +42,7 @@ from profiler.recovery import (
 )
 from profiler.runtime import Linked, visit
 from profiler.sessions import NetworkMeasurement, measure_network
-from profiler.store import Store, Visit
+from profiler.store import StaleGenerationError, Store, Visit
 from profiler.sweep import latency_us, note_visit
 from profiler.target import Target
 
@@ -416,6 +416,47 @@ def test_what_was_in_flight_when_the_board_was_taken_over_is_no_suspect(
     n_suspects = hold_session(desk.bench, desk.executable, work, desk.told.append, desk.patience)
     assert n_suspects == (0 if is_taken_over else 1)
     assert ("somebody else took the board over" in desk.told[0]) == is_taken_over
+
+
+def take_over(desk: Desk, n_times: int) -> Callable[[RunnerSession], None]:
+    """Somebody else takes the board, after we started and before our session began."""
+    n_left = n_times
+
+    def take(_: RunnerSession) -> None:
+        nonlocal n_left
+        if not n_left:
+            return
+        n_left -= 1
+        lease_name = name_lease(desk.bench.device_id, desk.device.name)
+        latest = desk.store.boards.latest_session(lease_name)
+        with desk.device.start_as(desk.executable, "they", steal=True) as theirs:
+            lease = Lease(lease_name, theirs.description.generation)
+            boot_id = theirs.description.boot_id
+            desk.store.boards.begin_session(desk.bench.device_id, lease, boot_id, latest)
+
+    return take
+
+
+def test_a_board_taken_over_before_the_session_began_is_waited_for(desk: Desk) -> None:
+    desk.device.lease = desk.folder / "lease"
+    desk.device.after_start = take_over(desk, 2)
+    desk.visit(ITEMS)
+    assert_whole(desk)
+    assert len(desk.device.started) == 3
+    assert sum("somebody else took the board over" in text for text in desk.told) == 2
+
+
+def test_a_board_that_others_take_time_and_again_is_left_to_them(desk: Desk) -> None:
+    """It is not broken, so it is not put in quarantine."""
+    desk.device.lease = desk.folder / "lease"
+    desk.device.after_start = take_over(desk, 100)
+    with pytest.raises(StaleGenerationError, match="somebody else took the board over"):
+        desk.visit(ITEMS)
+    assert len(desk.device.started) == desk.patience.n_losses
+    assert desk.store.boards.quarantine_of(desk.bench.device_id) is None
+    desk.device.after_start = lambda _: None
+    desk.visit(ITEMS)
+    assert_whole(desk)
 
 
 def test_a_kernel_that_takes_the_board_down_twice_is_never_run_again(desk: Desk) -> None:

@@ -1,6 +1,7 @@
 #include "conditions.h"
 
 #include <fcntl.h>
+#include <glob.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 enum { MAX_ZONES = 64 };
 
 static int n_zones; /* up to the last one that there is */
+static bool has_clocks;
 
 static const char *system_root = "";
 
@@ -20,6 +22,20 @@ void set_system_root(const char *root) { system_root = root; }
 
 bool full_path(const char *path, char *full, int capacity) {
   return snprintf(full, (size_t)capacity, "%s%s", system_root, path) < capacity;
+}
+
+bool is_there(const char *path) {
+  char full[512];
+  return full_path(path, full, sizeof full) && !access(full, R_OK);
+}
+
+bool find_first(const char *pattern, char *path, int capacity) {
+  char full[512];
+  glob_t found;
+  if (!full_path(pattern, full, sizeof full) || glob(full, 0, NULL, &found)) return false;
+  int length = snprintf(path, (size_t)capacity, "%s", found.gl_pathv[0] + strlen(system_root));
+  globfree(&found);
+  return length < capacity;
 }
 
 bool read_system_file(const char *path, char *text, int capacity) {
@@ -68,12 +84,13 @@ static void name_zone(int zone, char path[64]) {
 }
 
 void find_conditions(void) {
-  char path[64], full[512];
+  char path[64], clocks[512];
   n_zones = 0;
   for (int zone = 0; zone < MAX_ZONES; zone++) {
     name_zone(zone, path);
-    if (full_path(path, full, sizeof full) && !access(full, R_OK)) n_zones = zone + 1;
+    if (is_there(path)) n_zones = zone + 1;
   }
+  has_clocks = find_first("/sys/devices/system/cpu/cpu[0-9]*/cpufreq", clocks, sizeof clocks);
   find_throttle_files();
 }
 
@@ -106,13 +123,15 @@ Conditions read_conditions(int64_t core) {
     conditions.n_running = find_number(stat, "procs_running ", 0);
     conditions.steal_ticks = find_number(stat, "cpu ", 7);
   }
-  snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%lld/cpufreq/scaling_cur_freq",
-           (long long)core);
-  conditions.clock_mhz = read_number(path) / 1000;
+  if (has_clocks) {
+    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%lld/cpufreq/scaling_cur_freq",
+             (long long)core);
+    conditions.clock_mhz = read_number(path) / 1000;
+    read_governor(core, conditions.governor);
+  }
   conditions.temperature_c = hottest_c();
   conditions.throttle_events = read_throttle_events();
   conditions.throttle_flags = read_throttle_flags();
-  read_governor(core, conditions.governor);
   return conditions;
 }
 

@@ -10,6 +10,12 @@
 /* Where /proc and /sys are found: "" for this machine. */
 void set_system_root(const char *root);
 
+/* Whether there is something under the root that can be read. */
+bool is_there(const char *path);
+
+/* The first path under the root that a pattern fits, as `read_system_file` takes it. */
+bool find_first(const char *pattern, char *path, int capacity);
+
 /* Reads the first bytes of a file under the root as text; false when there is none. */
 bool read_system_file(const char *path, char *text, int capacity);
 

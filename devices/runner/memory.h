@@ -13,11 +13,11 @@ typedef struct {
   char *start[N_REGIONS];
 } Memory;
 
-/* Maps, touches and fills both regions; a failure is described in detail (MAX_DETAIL bytes). */
+/* Maps, touches and fills both regions, side by side; a failure is described in detail (MAX_DETAIL bytes). */
 MemoryResult memory_prepare(const Workload *workload, Memory *memory, char *detail);
 
-/* Address space that a region of so many bytes takes. */
-uint64_t region_mapped_bytes(uint64_t n_bytes);
+/* Address space that both regions take. */
+uint64_t memory_mapped_bytes(const Workload *workload);
 
 /* Memory that could be had without swapping, or UINT64_MAX where the board does not tell. */
 uint64_t available_bytes(void);

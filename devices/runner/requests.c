@@ -159,10 +159,8 @@ static void copy_inputs(const Request *request, const Memory *memory) {
 
 /* Answers and what is kept for them are counted twice: buffers grow by doubling. */
 static uint64_t needed_bytes(const Request *request) {
-  uint64_t n_bytes = OWN_BYTES + 2 * request->output_bytes;
-  for (int region = 0; region < N_REGIONS; region++)
-    n_bytes += region_mapped_bytes(request->workload.region_bytes[region]);
-  return n_bytes + (uint64_t)request->n_helpers * 2 * POOL_STACK_BYTES;
+  return OWN_BYTES + 2 * request->output_bytes + memory_mapped_bytes(&request->workload) +
+         (uint64_t)request->n_helpers * 2 * POOL_STACK_BYTES;
 }
 
 static bool prepare(int descriptor, const Request *request, volatile ChildNotes *notes,

@@ -1,7 +1,6 @@
 #define _GNU_SOURCE
 #include "throttling.h"
 
-#include <glob.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -13,6 +12,7 @@
 enum { MAX_CORES = 1024, MAX_PATH = 400 };
 
 static char flags_path[512];
+static bool has_old_groups; /* processor time is in a hierarchy of its own, of version 1 */
 static int n_counting_cores; /* the first ones, which count how often they were too hot */
 
 static double core_count(int core) {
@@ -23,19 +23,12 @@ static double core_count(int core) {
 }
 
 void find_throttle_files(void) {
-  char pattern[512];
-  glob_t found;
+  has_old_groups = is_there("/sys/fs/cgroup/cpu");
   n_counting_cores = 0;
   while (n_counting_cores < MAX_CORES && !isnan(core_count(n_counting_cores))) n_counting_cores++;
-  *flags_path = 0;
-  if (!full_path("/sys/devices/platform/soc*/soc*:firmware/get_throttled", pattern, sizeof pattern))
-    return;
-  if (!glob(pattern, 0, NULL, &found)) {
-    /* Read under the root again: what stands before the path is that. */
-    const char *path = strstr(found.gl_pathv[0], "/sys/devices/platform/soc");
-    if (path) snprintf(flags_path, sizeof flags_path, "%s", path);
-    globfree(&found);
-  }
+  if (!find_first("/sys/devices/platform/soc*/soc*:firmware/get_throttled", flags_path,
+                  sizeof flags_path))
+    *flags_path = 0;
 }
 
 double read_throttle_flags(void) {
@@ -80,11 +73,10 @@ static double group_count(const char *mount, const char *quota_file, char group[
 static double quota_count(void) {
   char groups[4096], group[MAX_PATH];
   if (!read_system_file("/proc/self/cgroup", groups, sizeof groups)) return NAN;
-  find_group(groups, true, group);
-  double count = *group ? group_count("/sys/fs/cgroup", "cpu.max", group) : NAN;
-  find_group(groups, false, group);
-  if (isnan(count) && *group) count = group_count("/sys/fs/cgroup/cpu", "cpu.cfs_quota_us", group);
-  return count;
+  find_group(groups, !has_old_groups, group);
+  if (!*group) return NAN;
+  return has_old_groups ? group_count("/sys/fs/cgroup/cpu", "cpu.cfs_quota_us", group)
+                        : group_count("/sys/fs/cgroup", "cpu.max", group);
 }
 
 double read_throttle_events(void) {

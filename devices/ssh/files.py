@@ -186,7 +186,7 @@ class BoardFiles:
                 "install coreutils or busybox on the board"
             )
         self._make_room(found, missing, hashes)
-        if "tar" in found.tools:
+        if "tar" in found.tools and len(missing) > 1:
             self._send(missing, _archive(missing), has_tar=True)
         else:
             for file in missing:

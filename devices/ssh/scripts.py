@@ -65,7 +65,7 @@ for each in files/.part.*; do
 done
 echo "machine $(uname -m)"
 echo "folder $(pwd -P)"
-echo "disk $(df -Pk . | tail -n 1)"
+echo disk $(df -Pk .)
 echo "used $(du -sk files)"
 for each in tar sha256sum; do command -v $each >/dev/null 2>&1 && echo "tool $each"; done
 set --

@@ -123,7 +123,7 @@ class ChannelStream:
             if channel.recv_ready():
                 channel.recv(_DRAIN_BYTES)  # else the window closes and the command waits
             else:
-                time.sleep(_POLL_S)
+                channel.status_event.wait(_POLL_S)
         return bool(channel.exit_status_ready())
 
     def last_words(self, timeout_s: float = 3.0) -> str:

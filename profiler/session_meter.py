@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -42,16 +43,17 @@ class SessionMeter:
 def kernel_ns(timing: Timing, plan: TimingPlan) -> float:
     """How long a visit's kernels ran, in nanoseconds.
 
-    Timed blocks and timestamped repetitions were measured. The warm-up, the calibration and the
-    repetition before the blocks follow from the plan and from how long a repetition takes; blocks
-    that were timed again are not known and not counted.
+    Timed blocks and timestamped repetitions were measured. The first repetition, which shows that
+    the kernels run at all, the warm-up, the calibration and the repetition before the blocks follow
+    from the plan and from how long a repetition takes; blocks that were timed again are not known
+    and not counted.
     """
     repetition_ns = min(timing.block_ns) / timing.n_repeats
     stamped_ns = 0 if timing.call_ns is None else int(timing.call_ns.sum())
-    warmup_ns = max(plan.warmup_ns, 2 * repetition_ns)
+    n_single = 2 + max(math.ceil(plan.warmup_ns / repetition_ns), 1)
     goal_ns = max(plan.min_block_ns, MIN_BLOCK_TICKS * timing.tick_ns)
     calibration_ns = _calibration_ns(repetition_ns, goal_ns)
-    return sum(timing.block_ns) + stamped_ns + warmup_ns + calibration_ns + repetition_ns
+    return sum(timing.block_ns) + stamped_ns + calibration_ns + n_single * repetition_ns
 
 
 def _calibration_ns(repetition_ns: float, goal_ns: float) -> float:

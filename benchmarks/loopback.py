@@ -22,6 +22,7 @@ StrictModes no
 UsePAM no
 PasswordAuthentication no
 KbdInteractiveAuthentication no
+SetEnv HOME={folder}
 Subsystem sftp internal-sftp
 """
 _START_TIMEOUT_S = 30.0

@@ -8,27 +8,18 @@ becomes a visit that failed with `board_lost`.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, Engine, func, insert, select, update
 from sqlalchemy.engine import URL
 
 from profiler.board_schema import flights, quarantine, sessions
+from profiler.kernel_histories import KernelName, is_condemned, read_histories
 from profiler.store_open import Clock, StaleGenerationError, explained, stamp, writing
 from profiler.store_schema import Session, Visit, devices, visit_to_row, visits
 
-#: (subject, schedule, kernel): what is visited.
-KernelName = tuple[str, str, str]
-
-#: Marks a visit that was asked for, behind others, when the board went down: it hardly ran yet.
-BEHIND_FLAG: Final = "behind_others"
-#: Losses in a row that condemn what ran: where it never ran well on the device, and where it did.
-N_LOSSES: Final = 2
-N_LOSSES_OF_SOUND: Final = 3
-_VISITS: Final = visits.c
 _Outcome = Literal["answered", "same_boot", "board_lost"]
 
 
@@ -90,14 +81,6 @@ class Quarantine:
 
     reason: str
     since: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Event:
-    """One visit in the history of a kernel that was in flight when its board went down."""
-
-    is_lost: bool
-    is_running: bool
 
 
 class BoardRecords:
@@ -238,7 +221,8 @@ class BoardRecords:
 
     def suspects(self, device_id: str) -> frozenset[KernelName]:
         """What was in flight when the board went down and has not run well since."""
-        histories = self._histories(device_id)
+        with explained(self._url), self._engine.connect() as connection:
+            histories = read_histories(connection, device_id)
         return frozenset(name for name, events in histories.items() if events[-1].is_lost)
 
     def quarantined_kernels(self, device_id: str) -> frozenset[KernelName]:
@@ -247,32 +231,9 @@ class BoardRecords:
         Twice one after the other, without a sound visit between them, so that somebody who pulls
         a plug now and then condemns nothing; three times where it has run well before.
         """
-        histories = self._histories(device_id)
-        return frozenset(name for name, events in histories.items() if _is_condemned(events))
-
-    def _histories(self, device_id: str) -> dict[KernelName, list[_Event]]:
-        """Visits, oldest first, of everything that was ever in flight when the board went down."""
-        columns = (
-            _VISITS.id, _VISITS.subject, _VISITS.schedule, _VISITS.kernel, _VISITS.flags,
-            _VISITS.failure_reason,
-        )  # fmt: skip
-        query = select(*columns).where(_VISITS.device_id == device_id).order_by(_VISITS.id)
         with explained(self._url), self._engine.connect() as connection:
-            lost = connection.execute(query.where(_VISITS.failure_reason == "board_lost")).all()
-            if not lost:
-                return {}
-            subjects = {row.subject for row in lost}
-            sound = connection.execute(
-                query.where(_VISITS.block_ns.is_not(None), _VISITS.subject.in_(subjects))
-            ).all()
-        histories: dict[KernelName, list[_Event]] = defaultdict(list)
-        names = {(row.subject, row.schedule, row.kernel) for row in lost}
-        for row in sorted([*lost, *sound], key=lambda row: row.id):
-            name = (row.subject, row.schedule, row.kernel)
-            if name in names:
-                is_lost = row.failure_reason is not None
-                histories[name].append(_Event(is_lost, BEHIND_FLAG not in row.flags))
-        return histories
+            histories = read_histories(connection, device_id)
+        return frozenset(name for name, events in histories.items() if is_condemned(events))
 
     def put_in_quarantine(self, device_id: str, reason: str) -> None:
         """Bar a board; nothing happens when it is barred already."""
@@ -299,24 +260,6 @@ class BoardRecords:
         )
         with explained(self._url), self._writer.begin() as connection:
             return connection.execute(change.values(cleared=stamp(self._clock))).rowcount > 0
-
-
-def in_flight(visit: Visit, *, is_running: bool) -> Visit:
-    """A visit with a flight's flags: it runs, or it was asked for behind another one."""
-    return replace(visit, flags=() if is_running else (BEHIND_FLAG,))
-
-
-def _is_condemned(events: Sequence[_Event]) -> bool:
-    """Whether one visit after the other took the board down, as often as it takes."""
-    has_run_well, n_losses = False, 0
-    for event in events:
-        if not event.is_lost:
-            has_run_well, n_losses = True, 0
-        elif event.is_running:
-            n_losses += 1
-        if n_losses >= (N_LOSSES_OF_SOUND if has_run_well else N_LOSSES):
-            return True
-    return False
 
 
 def lock_devices(connection: Connection, device_ids: Collection[str]) -> set[str]:

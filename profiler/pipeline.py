@@ -16,9 +16,9 @@ from typing import Final
 from devices.device import Failure, Timing, TimingPlan, Workload
 from devices.errors import RunnerLostError
 from devices.session import N_AHEAD
-from profiler.board_records import KernelName, in_flight
 from profiler.build import Progress
 from profiler.canary import N_FIRST
+from profiler.kernel_histories import KernelName, in_flight
 from profiler.quality import REPEATED_FLAGS
 from profiler.store import Visit
 from profiler.sweep import Item, Sweep, latency_us, note_visit, recall_canary

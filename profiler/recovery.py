@@ -15,7 +15,6 @@ after the other is never run again; what ends the runner alone, time after time,
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -30,13 +29,15 @@ from devices.errors import (
     DeviceUnreachableError,
     LeaseHeldError,
     RunnerLostError,
-    StaleLeaseError,
 )
 from profiler.bench import Bench
-from profiler.board_records import NO_LEASE, KernelName, Lease, name_lease
+from profiler.board_records import NO_LEASE, Lease, name_lease
+from profiler.kernel_histories import KernelName
+from profiler.losses import Losses, was_taken_over
+from profiler.patience import PATIENCE, Patience
 from profiler.pipeline import SweepLostError
 from profiler.session_meter import SessionMeter
-from profiler.store import Purpose, Session, StaleGenerationError, Visit
+from profiler.store import Purpose, Session, StaleGenerationError
 from profiler.sweep import Item, Sweep
 
 _Result = TypeVar("_Result")
@@ -51,39 +52,6 @@ class BoardLostError(DeviceError):
 
 class QuarantinedBoardError(DeviceError):
     """The board was given up earlier: mend it, then `latloop device check` clears it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to wait for a board.
-
-    Attributes:
-        reconnect_s: For a board that was lost, until it is given up.
-        lease_s: For somebody else who measures on it. A runner of ours that lost its link holds
-            the lease for some seconds, too.
-        first_pause_s, longest_pause_s: Between two attempts; each pause is twice the last.
-        n_losses: Losses in a row, without a visit kept between them, until it is given up.
-        clock: Monotonic seconds.
-        sleep: Waits so many seconds.
-    """
-
-    reconnect_s: float = 300.0
-    lease_s: float = 60.0
-    first_pause_s: float = 0.5
-    longest_pause_s: float = 15.0
-    n_losses: int = 6
-    clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
-
-    def pause_s(self, n_failures: int) -> float:
-        """How long to wait after so many failures in a row; none before the first."""
-        if n_failures < 1:
-            return 0.0
-        doubled: float = self.first_pause_s * 2 ** min(n_failures - 1, 30)
-        return min(doubled, self.longest_pause_s)
-
-
-PATIENCE: Final = Patience()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,40 +94,6 @@ class Held:
         )
 
 
-@dataclass(slots=True)
-class _Losses:
-    """What was lost so far in one call of `hold_session`.
-
-    Attributes:
-        boot_id: Of the session that was lost; None before the first.
-        in_flight: What was under way when it was lost.
-        last: The error that told.
-        n_in_a_row: Losses since a visit was kept.
-        n_alone: Losses in a row with the same visit alone in flight and nothing kept between them.
-    """
-
-    boot_id: str | None = None
-    in_flight: tuple[Visit, ...] = ()
-    last: Exception | None = None
-    n_in_a_row: int = 0
-    n_alone: int = 0
-
-    def note(self, error: Exception, boot_id: str | None, *, was_kept: bool) -> None:
-        """Take in a loss; of a session that did not begin no boot is known."""
-        before = self.suspects
-        self.in_flight = error.in_flight if isinstance(error, SweepLostError) else ()
-        is_same = before == self.suspects and not was_kept
-        self.n_alone = 0 if len(self.in_flight) != 1 else self.n_alone + 1 if is_same else 1
-        self.boot_id = boot_id or self.boot_id
-        self.last = error
-        self.n_in_a_row = 1 if was_kept else self.n_in_a_row + 1
-
-    @property
-    def suspects(self) -> frozenset[KernelName]:
-        """What was under way when the runner was last lost."""
-        return frozenset(_name(visit) for visit in self.in_flight)
-
-
 def refuse_quarantined(bench: Bench) -> None:
     """Stop before anything is built for a board that was given up.
 
@@ -199,7 +133,7 @@ def hold_session(
         DeviceError: anything else that a person must mend first.
     """
     refuse_quarantined(bench)
-    losses = _Losses()
+    losses = Losses()
     while True:
         held: Held | None = None
         n_before = bench.store.n_visits(bench.device_id)
@@ -207,13 +141,13 @@ def hold_session(
             with _open_session(bench, executable, losses, notice, patience) as held:
                 return work(held)
         except (RunnerLostError, StaleGenerationError) as error:
-            if held is None and not _was_taken_over(error):
+            if held is None and not was_taken_over(error):
                 raise
             was_kept = bench.store.n_visits(bench.device_id) > n_before
             losses.note(error, held.session.boot_id if held else None, was_kept=was_kept)
             _note_loss(bench, losses, notice)
             if losses.n_in_a_row >= patience.n_losses:
-                if _was_taken_over(error):
+                if was_taken_over(error):
                     raise
                 raise _give_up(bench, f"was lost {losses.n_in_a_row} times in a row", losses) from (
                     error
@@ -221,9 +155,9 @@ def hold_session(
             patience.sleep(patience.pause_s(losses.n_in_a_row - 1))
 
 
-def _note_loss(bench: Bench, losses: _Losses, notice: Callable[[str], None]) -> None:
+def _note_loss(bench: Bench, losses: Losses, notice: Callable[[str], None]) -> None:
     name = bench.device.name
-    if _was_taken_over(losses.last):
+    if was_taken_over(losses.last):
         losses.in_flight = ()
         notice(f"{name}: somebody else took the board over; waiting for it")
         return
@@ -232,18 +166,11 @@ def _note_loss(bench: Bench, losses: _Losses, notice: Callable[[str], None]) -> 
         bench.store.boards.take_off(losses.in_flight)
 
 
-def _was_taken_over(error: Exception | None) -> bool:
-    """Whether a session ended because somebody else has the board; a sweep says so by its cause."""
-    if isinstance(error, SweepLostError):
-        return isinstance(error.__cause__, StaleLeaseError)
-    return isinstance(error, StaleLeaseError | StaleGenerationError)
-
-
 @contextmanager
 def _open_session(
     bench: Bench,
     executable: Path,
-    losses: _Losses,
+    losses: Losses,
     notice: Callable[[str], None],
     patience: Patience,
 ) -> Iterator[Held]:
@@ -267,7 +194,7 @@ def _open_session(
 def _start(
     bench: Bench,
     executable: Path,
-    losses: _Losses,
+    losses: Losses,
     notice: Callable[[str], None],
     patience: Patience,
 ) -> tuple[Runner, int]:
@@ -311,7 +238,7 @@ def _may_come_back(error: DeviceError) -> bool:
 
 
 def _judge(
-    bench: Bench, session: Session, losses: _Losses, n_attempts: int, notice: Callable[[str], None]
+    bench: Bench, session: Session, losses: Losses, n_attempts: int, notice: Callable[[str], None]
 ) -> None:
     """Find out, now that the board answers, what went down and what was in flight."""
     name = bench.device.name
@@ -331,7 +258,7 @@ def _judge(
             losses.in_flight = ()
 
 
-def _give_up(bench: Bench, how: str, losses: _Losses) -> BoardLostError:
+def _give_up(bench: Bench, how: str, losses: Losses) -> BoardLostError:
     name = bench.device.name
     reason = f"{how} ({losses.last})"
     bench.store.boards.put_in_quarantine(bench.device_id, reason)
@@ -339,7 +266,3 @@ def _give_up(bench: Bench, how: str, losses: _Losses) -> BoardLostError:
         f"{name} {reason}; what was measured is kept, and the board is in quarantine: see to its "
         f"power, network and memory, then run `latloop device check {name}` and this command again"
     )
-
-
-def _name(visit: Visit) -> KernelName:
-    return (visit.subject, visit.schedule, visit.kernel)

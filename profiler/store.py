@@ -29,11 +29,11 @@ from devices.board import Fingerprint
 from profiler import store_schema as schema
 from profiler.board_records import (
     BoardRecords,
-    KernelName,
     check_generations,
     lock_devices,
 )
 from profiler.board_state import UNHEARD, BoardState
+from profiler.kernel_histories import KernelName
 from profiler.measurement import NetworkLatency, OperatorLatency
 from profiler.operator import Operator
 from profiler.schedules.schedule import Schedule

@@ -10,8 +10,8 @@ import numpy as np
 
 from devices.device import Failure, Runner, Timing, TimingPlan, Workload
 from profiler.baseline import DEADLINE_S, PAUSE_S, Baseline
-from profiler.board_records import KernelName
 from profiler.canary import N_FIRST, N_REMEMBERED, CanaryWatch
+from profiler.kernel_histories import KernelName
 from profiler.quality import Allowance, quality_flags
 from profiler.session_meter import SessionMeter
 from profiler.statistics import visit_median_us

@@ -33,7 +33,8 @@ from profiler.artifacts import ArtifactStore
 from profiler.bench import Bench
 from profiler.compilers import Compilers
 from profiler.measure import measure
-from profiler.recovery import Held, Patience, hold_session
+from profiler.patience import Patience
+from profiler.recovery import Held, hold_session
 from profiler.store import Store
 from profiler.target import Target
 

@@ -14,14 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices.device import Failure
-from profiler.board_records import (
-    BEHIND_FLAG,
-    NO_LEASE,
-    KernelName,
-    Lease,
-    SessionUse,
-    in_flight,
-)
+from profiler.board_records import NO_LEASE, Lease, SessionUse
+from profiler.kernel_histories import BEHIND_FLAG, KernelName, in_flight
 from profiler.store import Session, StaleGenerationError, Store, Visit
 
 from .scripted import CRASH, DEVICE, PLAN, timing

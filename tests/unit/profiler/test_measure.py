@@ -15,7 +15,7 @@ from devices.device import Conditions, Failure, Timing
 from devices.errors import RunnerLostError
 from devices.session import N_AHEAD
 from profiler.baseline import DEADLINE_S, PAUSE_S
-from profiler.board_records import BEHIND_FLAG
+from profiler.kernel_histories import BEHIND_FLAG
 from profiler.measure import MAX_REPEATS, Item, Sweep, SweepLostError, measure, quality_flags
 from profiler.pipeline import LOST, REPEATED_SHARE
 from profiler.quality import Allowance

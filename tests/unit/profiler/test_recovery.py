@@ -31,12 +31,12 @@ from devices.session import N_AHEAD, RunnerSession
 from profiler.board_records import Lease, name_lease
 from profiler.link import link_executable
 from profiler.measure import Item, SweepLostError, measure
+from profiler.patience import Patience
 from profiler.pipeline import LOST, MAX_REPEATS
 from profiler.recovery import (
     MAX_CRASHES,
     BoardLostError,
     Held,
-    Patience,
     QuarantinedBoardError,
     hold_session,
 )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from functools import partial
 from pathlib import Path
 
 import pytest
+import tomlkit
 
 from tests.pipeline.command_line import (
     LATLOOP,
@@ -21,10 +23,12 @@ from tests.pipeline.command_line import (
 )
 from tests.pipeline.conftest import ACCURACY
 from tests.pipeline.tiny_space import NAME, TINY
+from tests.unit.devices.rpc import free_port, server_command, wait_until
 
 from .board import Board
 from .conftest import Lab, agreed, enroll, running
 from .emulation import PROCESSORS, emulated
+from .this_machine import leading_here
 
 N_NETWORKS = 4
 #: Answers of one command that are no: an emulated board is as quiet as the machine under it.
@@ -76,6 +80,42 @@ def test_a_network_is_found_and_proved_on_an_aarch64_board(aarch64: Board, home:
     verified = step(home, "verify", folder, "--device", "desk", may_be_no=True)
     assert verified.answer["max_output_error"] < 1e-3
     assert aarch64.wait_until_idle() == []
+
+
+@pytest.mark.long
+def test_a_network_is_found_and_proved_through_tvms_rpc(home: Path, tmp_path: Path) -> None:
+    """This machine is the board; the inventory starts a server on it for each session."""
+    with leading_here(tmp_path) as way:
+        address = f"{way.address.user}@127.0.0.1:{way.address.port}"
+        done = latloop(
+            home, "device", "enroll", "desk", address, "--key-file", tmp_path / "key",
+            "--fingerprint", way.host_key.fingerprint, "--set", f"folder={tmp_path / 'board'}",
+            "--json",
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        add_rpc_device(home / "devices.toml", "desk", "desk-rpc")
+        profiled = step(home, "profile", "desk-rpc", "--space", NAME, "--networks", str(N_NETWORKS))
+        assert profiled.answer["n_operators"] == len(TINY.operators())
+        assert (profiled.answer["n_networks"], profiled.answer["n_failures"]) == (N_NETWORKS, 0)
+        assert step(home, "fit", "desk-rpc").answer["n_networks"] >= N_NETWORKS
+        limit = ("--latency", LIMIT, "--accuracy", ACCURACY)
+        found = step(home, "search", "desk-rpc", "--space", NAME, *limit).answer
+        assert (found["subnet"], found["meets_limit"]) == ("2222", True)
+        assert found["max_output_error"] < 1e-3
+        wait_until(lambda: not way.sessions())
+    assert len({row[1] for row in read_rows(home)}) == 1, "rows of one device"
+
+
+def add_rpc_device(inventory: Path, name: str, copy: str) -> None:
+    """Give a board that was enrolled a second table, as docs/rpc.md tells a person to."""
+    document = tomlkit.parse(inventory.read_text())
+    device = document["device"]
+    assert isinstance(device, MutableMapping)
+    table = device[name].unwrap()
+    port = free_port()
+    server = "exec " + shlex.join(server_command(port))
+    device[copy] = table | {"transport": "rpc", "rpc_port": port, "rpc_server": server}
+    inventory.write_text(tomlkit.dumps(document))
 
 
 def workers_of(home: Path) -> dict[str, str]:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -53,18 +52,23 @@ def test_an_answer_is_the_document_that_the_command_printed(
     assert ended["here"].words == ""
 
 
-#: Starts a command that would wait for a person's lines for ever, and says when it runs.
+#: Starts processes that wait for a person's lines for ever, and names them once all have begun.
 _HOST = """
 import subprocess, sys
 from latloop.journeys import workers
 
-def start(*arguments, **options):
-    process = popen(*arguments, **options | {"stdin": subprocess.PIPE})
-    print(process.pid, flush=True)
-    return process
+def start(command, **options):
+    started.append(popen([sys.executable, "-c", "input()"], **options | {"stdin": subprocess.PIPE}))
+    return started[-1]
 
+def wait(worker):
+    print(*(process.pid for process in started), flush=True)
+    waited(worker)
+
+started = []
 popen, workers.subprocess.Popen = subprocess.Popen, start
-workers.work_side_by_side({name: ["predict", "local", "-"] for name in "ab"})
+waited, workers._Worker.wait = workers._Worker.wait, wait
+workers.work_side_by_side({name: [] for name in "ab"})
 """
 
 
@@ -73,8 +77,8 @@ def test_an_interrupt_is_passed_on_to_every_process() -> None:
         [sys.executable, "-c", _HOST], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as host:
         assert host.stdout is not None
-        pids = [int(host.stdout.readline()) for _ in range(2)]
-        time.sleep(1)  # the host takes note of the second one
+        pids = [int(word) for word in host.stdout.readline().split()]
+        assert len(pids) == 2
         host.send_signal(signal.SIGINT)
         _, words = host.communicate(timeout=120)
     assert "KeyboardInterrupt" in words

@@ -30,10 +30,9 @@ $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
 demo: $(VENV)/runtime.stamp
 	$(BIN)/latloop quickstart
 
-# Three at once on two cores: a third of their time tests wait for what they started.
 test: $(VENV)/dev.stamp
 	LATLOOP_TEST_CACHE=$(CURDIR)/.test-cache OPENBLAS_NUM_THREADS=1 \
-	  $(BIN)/python -m pytest -n 3 --dist worksteal -m "not lab and not long"
+	  $(BIN)/python -m pytest -n 2 --dist worksteal -m "not lab and not long"
 
 test-lab: $(VENV)/dev.stamp
 	tests/lab/install.sh

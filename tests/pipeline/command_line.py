@@ -81,12 +81,16 @@ def insist(home: Path, *arguments: str | Path) -> Done:
 
 
 def make_home(folder: Path, build_cache: Path) -> Path:
-    """An empty LATLOOP_HOME, but that zig finds its libc: compiling that takes half a minute."""
-    shared = build_cache.absolute() / "zig"
-    shared.mkdir(parents=True, exist_ok=True)
+    """An empty LATLOOP_HOME, but that zig finds its libc, and the runner that was compiled before.
+
+    Compiling the one takes half a minute, the other some seconds.
+    """
     link = folder / "cache" / "link"
     link.mkdir(parents=True)
-    (link / "zig").symlink_to(shared)
+    for name in ("zig", "runners"):
+        shared = build_cache.absolute() / name
+        shared.mkdir(parents=True, exist_ok=True)
+        (link / name).symlink_to(shared)
     return folder
 
 

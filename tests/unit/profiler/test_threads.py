@@ -36,7 +36,7 @@ BATCHES = (
     Operator("scale", (7, 3, 5, 17), 17, epilogue=("relu",)),
 )
 #: Some of those that one thread is tried on: of each, all candidates are compiled in all forms.
-OPERATORS = tuple(dict.fromkeys((*AWKWARD[::2], *BATCHES, *drawn_operators()[::4])))
+OPERATORS = tuple(dict.fromkeys((*AWKWARD[::3], *BATCHES, *drawn_operators()[::6])))
 
 
 def forms_of(operator: Operator, target: Target, n: int) -> list[Schedule]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -131,6 +132,20 @@ def test_left_out_networks_are_missed_by_more_than_fitted_ones_and_by_as_much_as
     assert np.mean(left_out.error_us**2) > np.mean(inside**2)
     score = left_out.error_us / np.sqrt(left_out.variance)
     assert 0.6 < np.sqrt(np.mean(score**2)) < 1.5
+
+
+def test_networks_that_something_slow_ran_beside_hardly_move_the_others():
+    moved = []
+    for seed in range(1, 5):
+        study = study_macro(seed)
+        slow = [
+            replace(row, latency_us=1.08 * row.latency_us) if index % 10 == 0 else row
+            for index, row in enumerate(study.networks)
+        ]
+        disturbed = replace(study, model=fit(study.operators, slow))
+        before, after = (predict(each, study.test).mean_us for each in (study, disturbed))
+        moved.append(100 * float(np.median(after / before - 1)))
+    assert np.mean(moved) < 0.35, "percent"
 
 
 @pytest.mark.parametrize("n_networks", [0, 1, 2])

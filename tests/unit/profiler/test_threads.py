@@ -33,6 +33,7 @@ BATCHES = (
     replace(CONV_13X13, input_shape=(3, 13, 13, 33)),
     Operator("depthwise_conv2d", (3, 4, 9, 22), 22, (3, 3), padding=(1, 1, 1, 1)),
     Operator("global_avg_pool2d", (5, 3, 3, 4), 4),
+    Operator("global_avg_pool2d", (1, 5, 6, 68), 68),
     Operator("scale", (7, 3, 5, 17), 17, epilogue=("relu",)),
 )
 #: Some of those that one thread is tried on: of each, all candidates are compiled in all forms.

@@ -21,21 +21,20 @@ threads = 2
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core alone")
 def test_two_threads_measure_and_compute_on_a_device_of_their_own(
-    empty_home: Path, tmp_path: Path
+    home: Path, tmp_path: Path
 ) -> None:
-    (empty_home / "devices.toml").write_text(DEVICES)
+    (home / "devices.toml").write_text(DEVICES)
+    before = read_rows(home)
     model = write_model(tmp_path / "model.onnx")
-    checked = [
-        latloop(empty_home, "device", "check", name, "--json") for name in ("local", "local-2")
-    ]
+    checked = [latloop(home, "device", "check", name, "--json") for name in ("local", "local-2")]
     one, two = (done.answer for done in checked)
     assert [answer["runtime"]["threads"] for answer in (one, two)] == [1, 2]
     assert one["board"] == two["board"]
     assert one["device_id"] != two["device_id"]
-    measured = latloop(empty_home, "measure", "local-2", model, *SHAPES, "--json")
+    measured = latloop(home, "measure", "local-2", model, *SHAPES, "--json")
     assert measured.code == 0, measured.err
     assert measured.answer["latency_ms"] > 0
-    rows = read_rows(empty_home)
+    rows = read_rows(home)[len(before) :]
     assert rows
     assert all(two["device_id"] in row for row in rows)
 
@@ -46,7 +45,7 @@ def test_two_threads_measure_and_compute_on_a_device_of_their_own(
     }
     np.savez(tmp_path / "in.npz", **inputs)
     files = ("--inputs", tmp_path / "in.npz", "--outputs", tmp_path / "out.npz")
-    ran = latloop(empty_home, "run", "local-2", model, *SHAPES, *files, "--json")
+    ran = latloop(home, "run", "local-2", model, *SHAPES, *files, "--json")
     assert ran.code == 0, ran.err
     expected = ReferenceEvaluator(str(model)).run(None, inputs)
     with np.load(tmp_path / "out.npz") as archive:

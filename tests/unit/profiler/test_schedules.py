@@ -187,7 +187,7 @@ def drawn_operators() -> tuple[Operator, ...]:
 
         draw()
 
-    @settings(max_examples=10, derandomize=True, database=None, phases=[Phase.generate])
+    @settings(max_examples=6, derandomize=True, database=None, phases=[Phase.generate])
     @given(square_convolutions())
     def draw_square(operator: Operator) -> None:
         drawn.append(operator)

@@ -20,11 +20,11 @@ $(BIN)/python:
 	  || { rm -rf $(VENV); echo "Python's venv module is missing (Debian: package python3-venv)"; exit 1; }
 
 $(VENV)/runtime.stamp: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@ $(VENV)/runtime.stamp
 
 demo: $(VENV)/runtime.stamp

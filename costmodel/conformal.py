@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
 from costmodel.model import HeldOut
-from costmodel.network import LeftOut, quadratic_forms
+from costmodel.network import quadratic_forms
+from costmodel.network_fit import LeftOut
 from costmodel.prediction import Prediction, check_confidence
 
 #: Scores of a standard normal that are mixed in where there are too few of our own.

@@ -14,7 +14,8 @@ from costmodel.errors import TooFewMeasurementsError
 from costmodel.features import ChooseSchedule, compute_feature_matrix, compute_features
 from costmodel.labels import label_operators
 from costmodel.model import OperatorModel, fit_operators
-from costmodel.network import NetworkPosterior, OperatorCosts, OperatorPrior, fit_networks
+from costmodel.network import NetworkPosterior, OperatorCosts, OperatorPrior
+from costmodel.network_fit import fit_networks
 from costmodel.prediction import Prediction
 from costmodel.roofline import Roofline, fit_roofline
 from profiler.measurement import NetworkLatency, OperatorLatency

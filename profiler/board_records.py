@@ -17,31 +17,11 @@ from sqlalchemy.engine import URL
 
 from profiler.board_schema import flights, quarantine, sessions
 from profiler.kernel_histories import KernelName, is_condemned, read_histories
+from profiler.session_meter import SessionUse
 from profiler.store_open import Clock, StaleGenerationError, explained, stamp, writing
 from profiler.store_schema import Session, Visit, devices, visit_to_row, visits
 
 _Outcome = Literal["answered", "same_boot", "board_lost"]
-
-
-@dataclass(frozen=True, slots=True)
-class SessionUse:
-    """What the time of one or more sessions went into, in seconds.
-
-    Attributes:
-        kernel_s: Kernels ran, the canary's among them.
-        cooling_s: Nothing ran because the board was too hot.
-        lasted_s: From the runner's start to its end.
-    """
-
-    kernel_s: float
-    cooling_s: float
-    lasted_s: float
-
-    @property
-    def utilization(self) -> float | None:
-        """Share of the time, cooling aside, in which kernels ran; None of no time."""
-        lasted_s = self.lasted_s - self.cooling_s
-        return self.kernel_s / lasted_s if lasted_s > 0 else None
 
 
 @dataclass(frozen=True, slots=True)

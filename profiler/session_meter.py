@@ -9,7 +9,27 @@ from dataclasses import dataclass, field
 
 from devices.blocks import MIN_BLOCK_TICKS, scale_repeats
 from devices.device import Failure, Timing, TimingPlan
-from profiler.board_records import SessionUse
+
+
+@dataclass(frozen=True, slots=True)
+class SessionUse:
+    """What the time of one or more sessions went into, in seconds.
+
+    Attributes:
+        kernel_s: Kernels ran, the canary's among them.
+        cooling_s: Nothing ran because the board was too hot.
+        lasted_s: From the runner's start to its end.
+    """
+
+    kernel_s: float
+    cooling_s: float
+    lasted_s: float
+
+    @property
+    def utilization(self) -> float | None:
+        """Share of the time, cooling aside, in which kernels ran; None of no time."""
+        lasted_s = self.lasted_s - self.cooling_s
+        return self.kernel_s / lasted_s if lasted_s > 0 else None
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from scipy.stats import norm, t
 
 from costmodel.conformal import Calibration, calibrate
 from costmodel.model import HeldOut
-from costmodel.network import LeftOut
+from costmodel.network_fit import LeftOut
 
 
 def test_the_quantile_is_the_finite_sample_order_statistic():

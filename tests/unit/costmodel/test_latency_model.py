@@ -18,7 +18,8 @@ from simulated import (
 )
 
 from costmodel.errors import TooFewMeasurementsError
-from costmodel.network import OperatorPrior, fit_networks
+from costmodel.network import OperatorPrior
+from costmodel.network_fit import fit_networks
 from costmodel.prediction import Prediction
 from profiler.measurement import NetworkLatency, OperatorLatency
 from profiler.network import OperatorCounts, count_operators

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices.device import Failure
-from profiler.board_records import NO_LEASE, Lease, SessionUse
+from profiler.board_records import NO_LEASE, Lease
 from profiler.kernel_histories import BEHIND_FLAG, KernelName, in_flight
+from profiler.session_meter import SessionUse
 from profiler.store import Session, StaleGenerationError, Store, Visit
 
 from .scripted import CRASH, DEVICE, PLAN, timing

@@ -30,6 +30,8 @@ $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
 demo: $(VENV)/runtime.stamp
 	$(BIN)/latloop quickstart
 
+# Hundreds of processes import the same sources: they are compiled once.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/dev.stamp
 	LATLOOP_TEST_CACHE=$(CURDIR)/.test-cache OPENBLAS_NUM_THREADS=1 \
 	  $(BIN)/python -m pytest -n 2 --dist worksteal -m "not lab and not long"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Final
 
 import tvm
 
@@ -13,6 +14,9 @@ from profiler.schedules.schedule import Schedule
 from profiler.target import Target
 
 CODE_ALIGNMENT_BYTES = 64
+#: A kernel would check its arguments at every call, in half of its code. Whoever makes a workload
+#: has checked them once: see `profiler.network.Network`.
+_WITHOUT_CHECKS: Final = {"tirx.disable_assert": True}
 
 
 def compile_kernel(
@@ -42,7 +46,8 @@ def compile_kernel(
 def compile_function(function: tvm.tirx.PrimFunc, target: tvm.target.Target) -> bytes:
     """Compile a function under the canonical name; returns its object file."""
     named = function.with_attr("global_symbol", CANONICAL_NAME)
-    built = tvm.compile(tvm.IRModule({CANONICAL_NAME: named}), target=target)
+    with tvm.transform.PassContext(config=_WITHOUT_CHECKS):
+        built = tvm.compile(tvm.IRModule({CANONICAL_NAME: named}), target=target)
     # In memory: a full disk must not look like an operator that does not compile.
     with os.fdopen(os.memfd_create(CANONICAL_NAME), "rb") as file:
         built.mod.write_to_file(f"/proc/self/fd/{file.fileno()}", "o")

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from profiler.operator import Operator, parse_key
 from profiler.schedules.schedule import Schedule, parse_schedule
 from profiler.target import Target
+from profiler.torchless import leave_torch_out
 
 #: Operator, schedule, target and the text of a generic operator's loops to an object file.
 Compile = Callable[[Operator, Schedule, Target, str | None], bytes]
@@ -59,6 +60,7 @@ def serve(load: Callable[[], Compile]) -> None:
 
 
 def _load_compiler() -> Compile:
+    leave_torch_out()
     from profiler.compile import compile_kernel  # noqa: PLC0415  # seconds of import
 
     return compile_kernel

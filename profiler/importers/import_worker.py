@@ -20,6 +20,7 @@ from typing import Any, Final
 from profiler.artifacts import ArtifactError, ArtifactStore
 from profiler.importers.errors import ModelImportError
 from profiler.importers.kept import keep_model
+from profiler.torchless import leave_torch_out
 
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -50,6 +51,7 @@ def _import(request: Mapping[str, Any]) -> str:
     artifacts = ArtifactStore(Path(request["artifacts"]))
     if request["front_end"] == "torch":
         return _import_torch(request, artifacts)
+    leave_torch_out()
     from profiler.importers.from_onnx import import_plain  # noqa: PLC0415  # torch needs neither
     from profiler.importers.onnx_file import read_onnx  # noqa: PLC0415
 

@@ -30,7 +30,7 @@ from profiler.target import Target
 
 #: Grows when a rule changes the code it makes, so that what was measured with the old code is not
 #: taken for the new one's. The build cache sees a changed source by itself.
-VERSION = 7
+VERSION = 8
 
 
 #: Kinds that have one rule each, whatever their shapes.

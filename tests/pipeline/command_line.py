@@ -12,31 +12,18 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.command import Done
+
 LATLOOP = Path(sys.executable).with_name("latloop")
 SPACE_FOLDER = Path(__file__).parent
 _TIMEOUT_S = 300
 _N_TRIES = 4
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def answer(self) -> Any:
-        """The one JSON document on stdout; fails when there is anything else."""
-        assert self.out.strip(), f"no answer, exit code {self.code}: {self.err}"
-        return json.loads(self.out)
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -47,7 +34,6 @@ def environment(home: Path) -> dict[str, str]:
 def latloop(
     home: Path,
     *arguments: str | Path,
-    stdin: str = "",
     command: Path = LATLOOP,
     timeout_s: float = _TIMEOUT_S,
 ) -> Done:
@@ -55,7 +41,7 @@ def latloop(
     with tempfile.TemporaryDirectory(dir=home.parent) as elsewhere:
         done = subprocess.run(
             [command, *arguments],
-            input=stdin,
+            stdin=subprocess.DEVNULL,
             env=environment(home),
             cwd=elsewhere,
             capture_output=True,

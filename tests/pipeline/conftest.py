@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from .command_line import Done, board_lease, insist, make_home, travel_once
+from tests.command import Done, RunHere, run_here
+
+from .command_line import SPACE_FOLDER, board_lease, insist, make_home, travel_once
 from .tiny_space import NAME
 
 N_NETWORKS = 8
@@ -65,6 +67,21 @@ def home(journey: Journey, tmp_path: Path) -> Path:
 @pytest.fixture
 def empty_home(build_cache: Path, tmp_path: Path) -> Path:
     return make_home(tmp_path / "home", build_cache)
+
+
+@pytest.fixture
+def here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[[Path], RunHere]:
+    """Given a home, runs commands in this process: those that are not about time or processes."""
+
+    def enter(home: Path) -> RunHere:
+        monkeypatch.setenv("LATLOOP_HOME", str(home))
+        monkeypatch.syspath_prepend(SPACE_FOLDER)
+        monkeypatch.chdir(tmp_path)
+        return run_here(monkeypatch, capsys)
+
+    return enter
 
 
 @pytest.fixture

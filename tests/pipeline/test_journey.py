@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import re
-import sys
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,8 +16,8 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from latloop.cli.main import main
 from searchspace.genes import all_genomes
+from tests.command import RunHere
 
 from .command_line import insist, latloop, read_rows
 from .conftest import ACCURACY, N_FRESH, N_NETWORKS, Journey
@@ -116,11 +116,11 @@ def test_search_returns_the_most_accurate_subnet_that_meets_the_limit(journey: J
     assert answer["peak_activation_bytes"] == peak_bytes
 
 
-def test_a_search_without_enough_memory_names_the_smallest_subnet(journey: Journey) -> None:
+def test_a_search_without_enough_memory_names_the_smallest_subnet(
+    journey: Journey, here: Callable[[Path], RunHere]
+) -> None:
     limits = ("--latency", "1s", "--memory", "1kB")
-    done = latloop(
-        journey.home, "search", "local", "--space", NAME, *limits, "--accuracy", ACCURACY
-    )
+    done = here(journey.home)("search", "local", "--space", NAME, *limits, "--accuracy", ACCURACY)
     assert done.code == 1
     least = TINY.peak_activation_bytes(all_genomes(TINY.choices)).min()
     assert (
@@ -167,13 +167,12 @@ def test_a_second_profile_measures_nothing(home: Path) -> None:
 
 
 def test_an_impossible_limit_ends_with_the_fastest_subnet_and_nothing_measured(
-    home: Path, journey: Journey
+    home: Path, journey: Journey, here: Callable[[Path], RunHere]
 ) -> None:
     before = read_rows(home)
-    done = latloop(
-        home, "search", "local", "--space", NAME, "--latency", "0.5us", "--accuracy", ACCURACY,
-        "--json",
-    )  # fmt: skip
+    done = here(home)(
+        "search", "local", "--space", NAME, "--latency", "0.5us", "--accuracy", ACCURACY, "--json"
+    )
     assert (done.code, done.out) == (1, "")
     said = re.search(r"the fastest is ([0-9.]+) ms: (\d+)", done.err)
     assert said, done.err
@@ -201,8 +200,8 @@ def test_verify_measures_again_and_says_whether_the_limit_holds(
 def test_verify_sees_that_a_program_computes_something_else(
     home: Path,
     journey: Journey,
+    here: Callable[[Path], RunHere],
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     weights = deployment(journey, home) / "weights.bin"
     damaged = np.frombuffer(weights.read_bytes(), np.float32) * np.float32(1.05)
@@ -211,17 +210,12 @@ def test_verify_sees_that_a_program_computes_something_else(
     description = json.loads(program.read_text())
     description["sha256"]["weights.bin"] = hashlib.sha256(damaged.tobytes()).hexdigest()
     program.write_text(json.dumps(description))
-    # In this process, where one session is enough: this is not about time.
+    # One session is enough: this is not about time.
     monkeypatch.setattr("latloop.journeys.measure.N_SESSIONS", 1)
-    monkeypatch.setenv("LATLOOP_HOME", str(home))
-    command = ["latloop", "verify", str(deployment(journey, home)), "--latency", "10s", "--json"]
-    monkeypatch.setattr(sys, "argv", command)
-    with pytest.raises(SystemExit) as end:
-        main()
-    answer = json.loads(capsys.readouterr().out)
-    assert end.value.code == 1
-    assert answer["meets_limit"] is True
-    assert answer["max_output_error"] > 1e-3
+    done = here(home)("verify", deployment(journey, home), "--latency", "10s", "--json")
+    assert done.code == 1
+    assert done.answer["meets_limit"] is True
+    assert done.answer["max_output_error"] > 1e-3
 
 
 @pytest.mark.usefixtures("board")
@@ -262,12 +256,14 @@ def test_run_computes_on_the_device_what_the_onnx_model_says(
     assert np.abs(computed[0] - computed[1]).max() > 1e-2 * np.abs(computed[0]).max()
 
 
-def test_predict_answers_line_by_line_bad_lines_too(home: Path, journey: Journey) -> None:
+def test_predict_answers_line_by_line_bad_lines_too(
+    home: Path, journey: Journey, here: Callable[[Path], RunHere]
+) -> None:
     lines = [
         f"{NAME}:0000", f"{NAME}:9999", "", "what is this", f"{NAME}:2222", "x" * 5000, "no:such",
         str(deployment(journey, home)),
     ]  # fmt: skip
-    done = latloop(home, "predict", "local", "-", stdin="\n".join(lines) + "\n")
+    done = here(home)("predict", "local", "-", stdin="\n".join(lines) + "\n")
     assert done.code == 0
     answers = [json.loads(line) for line in done.out.splitlines()]
     asked = [line for line in lines if line]
@@ -279,8 +275,10 @@ def test_predict_answers_line_by_line_bad_lines_too(home: Path, journey: Journey
     assert answers[3]["latency_ms"] > answers[0]["latency_ms"]
 
 
-def test_table_rows_add_up_to_the_prediction(home: Path, journey: Journey) -> None:
-    done = latloop(home, "table", "local", "--space", NAME, "--format", "csv")
+def test_table_rows_add_up_to_the_prediction(
+    home: Path, journey: Journey, here: Callable[[Path], RunHere]
+) -> None:
+    done = here(home)("table", "local", "--space", NAME, "--format", "csv")
     assert done.code == 0
     rows = list(csv.DictReader(io.StringIO(done.out)))
     cost = {row["key"]: float(row["mean_ms"]) for row in rows if row["level"] == "operator"}

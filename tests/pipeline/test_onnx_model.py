@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from .command_line import Done, latloop, read_rows, travel_once
+from tests.command import Done, RunHere
+
+from .command_line import latloop, read_rows, travel_once
 from .conftest import N_FRESH, N_NETWORKS, Journey
 from .tiny_space import NAME
 
@@ -126,14 +129,17 @@ def test_a_second_command_starts_neither_compiler_nor_import(travelled: Travelle
         assert "import:" not in travelled.steps[later].err, later
 
 
-def test_predictions_line_by_line_take_onnx_files_too(travelled: Travelled) -> None:
+def test_predictions_line_by_line_take_onnx_files_too(
+    travelled: Travelled, here: Callable[[Path], RunHere]
+) -> None:
+    run = here(travelled.home)
     lines = f"{travelled.model}\n{travelled.model.parent / 'net'}\nno such.onnx\n"
-    done = latloop(travelled.home, "predict", "local", "-", *SHAPES, stdin=lines)
+    done = run("predict", "local", "-", *SHAPES, stdin=lines)
     asked, deployed, missing = map(json.loads, done.out.splitlines())
     assert asked["latency_ms"] == travelled.steps["seen"].answer["latency_ms"]
     assert "--shape is for ONNX files" in deployed["error"]
     assert "cannot read" in missing["error"]
-    alone = latloop(travelled.home, "predict", "local", travelled.model.parent / "net", "--json")
+    alone = run("predict", "local", travelled.model.parent / "net", "--json")
     assert alone.answer["latency_ms"] == pytest.approx(asked["latency_ms"], rel=1e-9)
 
 
@@ -162,7 +168,10 @@ def test_a_run_takes_and_gives_what_the_model_itself_does(
                 np.testing.assert_allclose(archive[name], array, rtol=1e-4, atol=1e-5)
 
 
-def test_inputs_that_do_not_fit_are_explained(travelled: Travelled, tmp_path: Path) -> None:
+def test_inputs_that_do_not_fit_are_explained(
+    travelled: Travelled, tmp_path: Path, here: Callable[[Path], RunHere]
+) -> None:
+    run = here(travelled.home)
     net = travelled.model.parent / "net"
     image, ids = np.zeros((1, 3, 24, 24), np.float32), np.zeros((1, 6), np.int64)
     for arrays, said in (
@@ -173,7 +182,7 @@ def test_inputs_that_do_not_fit_are_explained(travelled: Travelled, tmp_path: Pa
     ):
         np.savez(tmp_path / "in.npz", **arrays)
         files = ("--inputs", tmp_path / "in.npz", "--outputs", tmp_path / "out.npz")
-        done = latloop(travelled.home, "run", "local", net, *files)
+        done = run("run", "local", net, *files)
         assert (done.code, done.out) == (2, "")
         assert said in done.err
 
@@ -243,12 +252,11 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_model_that_cannot_be_taken_is_refused_with_the_reason(
-    journey: Journey, tmp_path: Path, case: str
+    home: Path, tmp_path: Path, here: Callable[[Path], RunHere], case: str
 ) -> None:
     name, shapes, said = REFUSED[case]
     (tmp_path / "corrupt.onnx").write_bytes(write_model(tmp_path / "good.onnx").read_bytes()[:900])
     write_model(tmp_path / "strange.onnx", extra="Bernoulli")
-    home = shutil.copytree(journey.home, tmp_path / "home", symlinks=True)
-    done = latloop(home, "predict", "local", tmp_path / name, *shapes, "--json")
+    done = here(home)("predict", "local", tmp_path / name, *shapes, "--json")
     assert (done.code, done.out) == (2, "")
     assert said in done.err

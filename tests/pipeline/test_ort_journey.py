@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from .command_line import Done, latloop, make_home, read_rows, travel_once
+from tests.command import Done, RunHere
+
+from .command_line import latloop, make_home, read_rows, travel_once
 from .tiny_space import NAME
 
 DEVICE = "local-ort"
@@ -62,9 +65,11 @@ def test_the_model_predicts_without_unseen_operators(journey: OrtJourney) -> Non
     assert journey.steps["evaluate"].answer["families"][NAME]["n_networks"] == 2
 
 
-def test_both_runtimes_of_a_machine_are_devices_of_their_own(journey: OrtJourney) -> None:
+def test_both_runtimes_of_a_machine_are_devices_of_their_own(
+    journey: OrtJourney, here: Callable[[Path], RunHere]
+) -> None:
     """What is measured with one runtime is never learned from by the other."""
-    own = latloop(journey.home, "predict", "local", SUBNET, "--json")
+    own = here(journey.home)("predict", "local", SUBNET, "--json")
     assert own.code == 2
     assert "device local has no latency model yet" in own.err
     assert len({row[1] for row in read_rows(journey.home)}) == 1
@@ -100,8 +105,10 @@ def test_a_deployment_computes_what_onnx_runtime_computes(
         np.testing.assert_allclose(outputs[session.get_outputs()[0].name], wanted, rtol=1e-4)
 
 
-def test_a_table_of_the_device_can_be_written(journey: OrtJourney) -> None:
-    done = latloop(journey.home, "table", DEVICE, "--space", NAME, "--format", "csv")
+def test_a_table_of_the_device_can_be_written(
+    journey: OrtJourney, here: Callable[[Path], RunHere]
+) -> None:
+    done = here(journey.home)("table", DEVICE, "--space", NAME, "--format", "csv")
     assert done.code == 0, done.err
     assert "operator,conv2d" in done.out.replace('"', "")
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from .command_line import Done, environment, latloop
+from tests.command import Done
+
+from .command_line import environment, latloop
 from .tiny_space import NAME, TINY
 
 ROOT = Path(__file__).parents[2]

@@ -1,14 +1,10 @@
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from latloop.cli.main import main
 from profiler.artifacts import ArtifactStore
 from profiler.build import Kernel
 from profiler.deployment import write_deployment
@@ -17,38 +13,18 @@ from profiler.program import assemble
 from profiler.schedules.space import default_schedule
 from profiler.target import Target
 from searchspace.space import load_space
+from tests.command import RunHere, run_here
 from tests.unit.profiler.importers.hand_made import hand_made_model
-
-
-@dataclass(frozen=True)
-class Ended:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-Latloop = Callable[..., Ended]
 
 
 @pytest.fixture
 def latloop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Latloop:
-    """Run the command line in this process, in an empty home; a traceback is a failed test."""
+) -> RunHere:
+    """Run the command line in this process, in an empty home."""
     monkeypatch.setenv("LATLOOP_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str | Path) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["latloop", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        printed = capsys.readouterr()
-        assert isinstance(end.value.code, int)
-        return Ended(end.value.code, printed.out, printed.err)
-
-    return run
+    return run_here(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="session")

@@ -27,8 +27,8 @@ from latloop.journeys.enroll import look
 from latloop.journeys.host_keys import NobodyToAskError
 from latloop.journeys.steal import Stolen
 from profiler.detection import Detection
+from tests.command import RunHere
 
-from .conftest import Latloop
 from .test_help import LEAVES
 
 BY_HAND = """\
@@ -70,7 +70,7 @@ def home(tmp_path: Path) -> Path:
     ],
 )
 def test_enroll_refuses_before_it_connects_and_writes_nothing(
-    latloop: Latloop, tmp_path: Path, arguments: tuple[str, ...], said: str
+    latloop: RunHere, tmp_path: Path, arguments: tuple[str, ...], said: str
 ) -> None:
     ended = latloop("device", "enroll", *arguments)
     assert (ended.code, ended.out) == (2, "")
@@ -79,7 +79,7 @@ def test_enroll_refuses_before_it_connects_and_writes_nothing(
 
 
 def test_a_name_in_use_is_refused_unless_it_is_to_be_replaced(
-    latloop: Latloop, home: Path, closed_port: int
+    latloop: RunHere, home: Path, closed_port: int
 ) -> None:
     text = BY_HAND.format(port=closed_port)
     (home / "devices.toml").write_text(text)
@@ -98,7 +98,7 @@ def test_a_name_in_use_is_refused_unless_it_is_to_be_replaced(
     "command", [("device", "check"), ("device", "steal"), ("device", "calibrate"), ("fit",)]
 )
 def test_a_board_out_of_reach_is_named(
-    latloop: Latloop, home: Path, closed_port: int, command: tuple[str, ...]
+    latloop: RunHere, home: Path, closed_port: int, command: tuple[str, ...]
 ) -> None:
     (home / "devices.toml").write_text(BY_HAND.format(port=closed_port))
     ended = latloop(*command, "desk")
@@ -107,13 +107,13 @@ def test_a_board_out_of_reach_is_named(
     assert str(closed_port) in ended.err
 
 
-def test_this_machine_has_no_lease_to_steal(latloop: Latloop) -> None:
+def test_this_machine_has_no_lease_to_steal(latloop: RunHere) -> None:
     ended = latloop("device", "steal", "local")
     assert ended.code == 2
     assert "local is this machine and has no lease; name a board" in ended.err
 
 
-def test_boards_are_listed_with_their_way(latloop: Latloop, home: Path) -> None:
+def test_boards_are_listed_with_their_way(latloop: RunHere, home: Path) -> None:
     (home / "devices.toml").write_text(BY_HAND.format(port=2222))
     listed = json.loads(latloop("device", "list", "--json").out)
     (desk,) = [entry for entry in listed if entry["name"] == "desk"]
@@ -147,7 +147,7 @@ CALIBRATION = Calibration(
 
 @pytest.mark.parametrize("has_moved", [False, True])
 def test_calibrate_answers_with_the_smallest_change_and_23_when_the_canary_moved(
-    latloop: Latloop, monkeypatch: pytest.MonkeyPatch, has_moved: bool
+    latloop: RunHere, monkeypatch: pytest.MonkeyPatch, has_moved: bool
 ) -> None:
     result = replace(CALIBRATION, has_moved=has_moved)
     monkeypatch.setattr("latloop.journeys.calibrate.calibrate", lambda *_: result)
@@ -178,7 +178,7 @@ CHECKED = DeviceCheck(
 
 
 def test_check_says_where_its_commands_are_to_be_typed(
-    latloop: Latloop, monkeypatch: pytest.MonkeyPatch
+    latloop: RunHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("latloop.journeys.check.check", lambda *_: CHECKED)
     ended = latloop("device", "check", "local")
@@ -199,7 +199,7 @@ RECORD = LeaseRecord(7, "ann", "her-host", 99, "b", "2026-11-28T10:00:00Z", None
 
 
 def test_stealing_asks_unless_told_not_to(
-    latloop: Latloop, monkeypatch: pytest.MonkeyPatch
+    latloop: RunHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stolen = []
 
@@ -221,7 +221,7 @@ def test_stealing_asks_unless_told_not_to(
 
 
 def test_stealing_from_nobody_is_no_error(
-    latloop: Latloop, monkeypatch: pytest.MonkeyPatch
+    latloop: RunHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("latloop.journeys.steal.find_holder", lambda _: None)
     ended = latloop("device", "steal", "local")

@@ -23,15 +23,14 @@ from profiler.operator import Operator
 from profiler.schedules.schedule import Schedule
 from profiler.store import Store
 from profiler.store_schema import SCHEMA_VERSION
-
-from .conftest import Ended, Latloop
+from tests.command import Done, RunHere
 
 ROOT = Path(__file__).parents[3]
 MACRO = ("--space", "nas_bench_macro")
 NET = "nas_bench_macro:00000000"
 
 
-def assert_refused(ended: Ended, code: int, *parts: str) -> None:
+def assert_refused(ended: Done, code: int, *parts: str) -> None:
     said = " ".join(ended.err.replace("│", " ").split())  # usage errors stand in a box
     assert ended.code == code, ended
     assert ended.out == ""
@@ -128,7 +127,7 @@ USAGE_ERRORS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("case", USAGE_ERRORS)
-def test_wrong_usage_is_explained_and_ends_with_2(latloop: Latloop, case: str) -> None:
+def test_wrong_usage_is_explained_and_ends_with_2(latloop: RunHere, case: str) -> None:
     arguments, parts = USAGE_ERRORS[case]
     assert_refused(latloop(*arguments), 2, *parts)
 
@@ -136,7 +135,7 @@ def test_wrong_usage_is_explained_and_ends_with_2(latloop: Latloop, case: str) -
 @pytest.mark.parametrize(
     "command", [("fit", "local"), ("predict", "local", NET), ("evaluate", "local")]
 )
-def test_with_json_an_error_leaves_stdout_empty(latloop: Latloop, command: tuple[str, ...]) -> None:
+def test_with_json_an_error_leaves_stdout_empty(latloop: RunHere, command: tuple[str, ...]) -> None:
     assert_refused(latloop(*command, "--json"), 2)
 
 
@@ -169,7 +168,7 @@ BAD_STORES: dict[str, tuple[Callable[[Path], object], str]] = {
 @pytest.mark.parametrize("command", [("profile", "local", *MACRO), ("predict", "local", NET)])
 @pytest.mark.parametrize("kind", BAD_STORES)
 def test_a_file_that_is_no_store_of_ours_is_refused_and_left_as_it_is(
-    latloop: Latloop, tmp_path: Path, kind: str, command: tuple[str, ...]
+    latloop: RunHere, tmp_path: Path, kind: str, command: tuple[str, ...]
 ) -> None:
     write, said = BAD_STORES[kind]
     folder = tmp_path / "somewhere"
@@ -182,14 +181,14 @@ def test_a_file_that_is_no_store_of_ours_is_refused_and_left_as_it_is(
     assert [path.name for path in folder.iterdir()] == ["file"]
 
 
-def test_the_store_of_the_home_is_looked_at_as_closely(latloop: Latloop, tmp_path: Path) -> None:
+def test_the_store_of_the_home_is_looked_at_as_closely(latloop: RunHere, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     write_foreign_sqlite(tmp_path / "home" / "store.sqlite")
     assert_refused(latloop("fit", "local"), 2, "home/store.sqlite", "of another program")
 
 
 def test_a_store_that_may_not_be_read_is_named(
-    latloop: Latloop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    latloop: RunHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "store.db"
     Store.open(path).close()
@@ -205,17 +204,17 @@ def test_a_store_that_may_not_be_read_is_named(
     assert_refused(ended, 2, f"store {path} cannot be read: Permission denied", "--store")
 
 
-def test_a_folder_is_no_store(latloop: Latloop, tmp_path: Path) -> None:
+def test_a_folder_is_no_store(latloop: RunHere, tmp_path: Path) -> None:
     assert_refused(latloop("fit", "local", "--store", tmp_path), 2, "Is a directory", "--store")
 
 
-def test_a_store_url_that_cannot_be_read_is_named(latloop: Latloop) -> None:
+def test_a_store_url_that_cannot_be_read_is_named(latloop: RunHere) -> None:
     ended = latloop("fit", "local", "--store", "fridge://door")
     assert_refused(ended, 2, "no database of kind 'fridge' is known")
 
 
 def test_a_home_that_is_a_file_is_named(
-    latloop: Latloop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    latloop: RunHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("LATLOOP_HOME", str(tmp_path / "file"))
@@ -234,7 +233,7 @@ def test_a_home_that_is_a_file_is_named(
     ],
 )
 def test_a_wrong_inventory_is_refused_with_its_place(
-    latloop: Latloop, tmp_path: Path, text: str, said: str
+    latloop: RunHere, tmp_path: Path, text: str, said: str
 ) -> None:
     path = tmp_path / "devices.toml"
     path.write_bytes(text.encode("latin-1"))
@@ -243,7 +242,7 @@ def test_a_wrong_inventory_is_refused_with_its_place(
 
 
 def test_more_threads_than_cores_are_refused_when_the_device_is_used(
-    latloop: Latloop, tmp_path: Path
+    latloop: RunHere, tmp_path: Path
 ) -> None:
     path = tmp_path / "devices.toml"
     path.write_text("[device.bench]\ntransport = 'local'\nthreads = 4096\n")
@@ -251,24 +250,24 @@ def test_more_threads_than_cores_are_refused_when_the_device_is_used(
     assert_refused(ended, 2, "[device.bench] threads must be at most", "got 4096")
 
 
-def test_a_file_that_is_not_onnx_is_refused(latloop: Latloop, tmp_path: Path) -> None:
+def test_a_file_that_is_not_onnx_is_refused(latloop: RunHere, tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     path.write_text("I am no model")
     assert_refused(latloop("measure", "local", path), 2, "net.onnx is not an ONNX model")
 
 
-def test_inputs_that_are_no_arrays_are_refused(latloop: Latloop, tmp_path: Path) -> None:
+def test_inputs_that_are_no_arrays_are_refused(latloop: RunHere, tmp_path: Path) -> None:
     (tmp_path / "in.npz").write_text("not a zip")
     ended = latloop("run", "local", NET, "--inputs", "in.npz", "--outputs", "out.npz")
     assert_refused(ended, 2, "inputs must be an .npz file of arrays, got in.npz")
 
 
-def test_a_page_that_cannot_be_written_is_named(latloop: Latloop) -> None:
+def test_a_page_that_cannot_be_written_is_named(latloop: RunHere) -> None:
     assert_refused(latloop("report", "local", "--output", "no/such/page.html"), 2, "no/such/")
 
 
 def test_no_room_for_a_compiled_kernel_is_trouble_with_a_way_out(
-    latloop: Latloop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    latloop: RunHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = SimpleNamespace(total=1 << 30, used=1 << 30, free=0)
     monkeypatch.setattr("profiler.artifacts.shutil.disk_usage", lambda _: usage)
@@ -287,7 +286,7 @@ ZIG_WITHOUT_SPACE = (
 
 @pytest.mark.parametrize("where", ["objects", "linker"])
 def test_no_room_for_an_executable_is_trouble_with_a_way_out(
-    latloop: Latloop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+    latloop: RunHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     def build(requests: Sequence[tuple[Operator, Schedule]], *_: object) -> tuple[Kernel, ...]:
         return tuple(Kernel(op, schedule, 64 * "0") for op, schedule in requests)

@@ -11,8 +11,7 @@ from latloop.journeys.deploy import Verdict
 from profiler.deployment import read_deployment
 from profiler.output_check import OutputCheck
 from profiler.sessions import NetworkMeasurement
-
-from .conftest import Latloop
+from tests.command import RunHere
 
 MEASURED = NetworkMeasurement(
     latency_us=2500.0,
@@ -40,7 +39,7 @@ SAY_NOTHING = OutputCheck(max_error=1e-5, min_difference=1e-4, n_inputs=3)
     ],
 )
 def test_verify_ends_with_1_unless_limit_and_outputs_hold(
-    latloop: Latloop,
+    latloop: RunHere,
     deployed: Path,
     monkeypatch: pytest.MonkeyPatch,
     limit_us: float | None,
@@ -64,7 +63,7 @@ def test_verify_ends_with_1_unless_limit_and_outputs_hold(
 
 
 def test_verify_hands_on_the_limit_that_was_typed(
-    latloop: Latloop, deployed: Path, monkeypatch: pytest.MonkeyPatch
+    latloop: RunHere, deployed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits = []
 
@@ -79,7 +78,7 @@ def test_verify_hands_on_the_limit_that_was_typed(
 
 
 def test_measure_answers_with_the_keys_of_the_contract(
-    latloop: Latloop, monkeypatch: pytest.MonkeyPatch
+    latloop: RunHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("latloop.journeys.measure.measure", lambda *_: MEASURED)
     ended = latloop("measure", "local", "nas_bench_macro:00000000", "--json")
@@ -98,7 +97,7 @@ def test_measure_answers_with_the_keys_of_the_contract(
 
 
 def test_ctrl_c_ends_with_130_and_says_that_nothing_is_lost(
-    latloop: Latloop, monkeypatch: pytest.MonkeyPatch
+    latloop: RunHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -110,7 +109,7 @@ def test_ctrl_c_ends_with_130_and_says_that_nothing_is_lost(
 
 
 def test_an_error_of_ours_that_nobody_expected_keeps_its_traceback(
-    latloop: Latloop, monkeypatch: pytest.MonkeyPatch
+    latloop: RunHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError

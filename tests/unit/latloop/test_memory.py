@@ -20,8 +20,7 @@ from profiler.plan import plan_arena
 from profiler.runtime import Model
 from searchspace.constraint import MemoryLimit
 from searchspace.space import load_space
-
-from .conftest import Latloop
+from tests.command import RunHere
 
 SPACE = load_space("nas_bench_macro")
 NETWORK = SPACE.lower(SPACE.smallest())
@@ -69,7 +68,7 @@ def test_a_board_that_does_not_tell_its_memory_takes_any_network(workbench: Work
     assert plan_memory(with_memory(workbench, 0), NETWORK).arena_bytes == ARENA_BYTES
 
 
-def test_deploy_over_the_limit_is_a_no_and_writes_nothing(latloop: Latloop, tmp_path: Path) -> None:
+def test_deploy_over_the_limit_is_a_no_and_writes_nothing(latloop: RunHere, tmp_path: Path) -> None:
     folder = tmp_path / "deployed"
     ended = latloop(
         "deploy", "local", "nas_bench_macro:00000000", "--memory", "200kB", "--folder", folder
@@ -87,7 +86,7 @@ def test_deploy_over_the_limit_is_a_no_and_writes_nothing(latloop: Latloop, tmp_
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_memory_without_a_unit_is_wrong_usage(latloop: Latloop, arguments: tuple[str, ...]) -> None:
+def test_memory_without_a_unit_is_wrong_usage(latloop: RunHere, arguments: tuple[str, ...]) -> None:
     ended = latloop(*arguments)
     assert ended.code == 2
     assert "an amount of memory is a positive number with a unit" in ended.err
@@ -95,7 +94,7 @@ def test_memory_without_a_unit_is_wrong_usage(latloop: Latloop, arguments: tuple
 
 
 @pytest.mark.parametrize("command", ["predict", "measure", "run", "deploy"])
-def test_an_unknown_plan_is_wrong_usage(latloop: Latloop, command: str, tmp_path: Path) -> None:
+def test_an_unknown_plan_is_wrong_usage(latloop: RunHere, command: str, tmp_path: Path) -> None:
     extra = ()
     if command == "run":
         (tmp_path / "in.npz").write_bytes(b"")

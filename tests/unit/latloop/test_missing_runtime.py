@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError
 
 import pytest
 
-from .conftest import Latloop
+from tests.command import RunHere
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def _without_onnx_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
         ("device", "check", "local-ort"),
     ],
 )
-def test_the_command_that_installs_it_is_told(latloop: Latloop, command: tuple[str, ...]) -> None:
+def test_the_command_that_installs_it_is_told(latloop: RunHere, command: tuple[str, ...]) -> None:
     ended = latloop(*command)
     assert ended.code == 2
     assert ended.out == ""
@@ -35,7 +35,7 @@ def test_the_command_that_installs_it_is_told(latloop: Latloop, command: tuple[s
 
 
 @pytest.mark.usefixtures("_without_onnx_runtime")
-def test_both_devices_of_this_machine_are_listed(latloop: Latloop) -> None:
+def test_both_devices_of_this_machine_are_listed(latloop: RunHere) -> None:
     ended = latloop("device", "list", "--json")
     assert ended.code == 0
     runtimes = {entry["name"]: entry["runtime"] for entry in json.loads(ended.out)}
@@ -43,6 +43,6 @@ def test_both_devices_of_this_machine_are_listed(latloop: Latloop) -> None:
 
 
 @pytest.mark.usefixtures("_without_onnx_runtime")
-def test_the_other_runtime_does_not_need_it(latloop: Latloop) -> None:
+def test_the_other_runtime_does_not_need_it(latloop: RunHere) -> None:
     ended = latloop("fit", "local")
     assert "latloop profile local" in ended.err

@@ -379,3 +379,23 @@ def test_tvm_makes_the_same_code_in_another_process_and_goes_on_after_a_bad_sche
         assert isinstance(kernel, Kernel)
         found.append(kernel)
     assert found[0] == found[1]
+
+
+def test_a_kernel_does_not_look_at_its_arguments_at_every_call(
+    host_target: Target, artifacts: ArtifactStore
+) -> None:
+    """TVM's checks of shapes and types end in a message that begins so."""
+    (kernel,) = build_kernels([(REAL, default_schedule(REAL, host_target))], host_target, artifacts)
+    assert isinstance(kernel, Kernel)
+    code = artifacts.get(kernel.object_digest)
+    assert code is not None
+    assert b"Mismatched" not in code
+
+
+def test_a_compiler_starts_without_torch(host_target: Target, artifacts: ArtifactStore) -> None:
+    with Compilers() as compilers:
+        request = [(REAL, default_schedule(REAL, host_target))]
+        build_kernels(request, host_target, artifacts, compilers=compilers)
+        maps = [Path(f"/proc/{pid}/maps").read_text() for pid in compilers.pids]
+    assert all("libtvm" in text for text in maps)
+    assert not any("libtorch" in text for text in maps)

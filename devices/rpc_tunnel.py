@@ -174,11 +174,10 @@ def _is_ready(tunnel: Tunnel, command: str) -> bool:
     process = tunnel._process
     assert process.stdin is not None
     assert process.stdout is not None
-    script = _script(command).encode()
     said = b""
     deadline_s = time.monotonic() + OPEN_TIMEOUT_S
     try:
-        process.stdin.write(b"%d\n%b" % (len(script), script))
+        process.stdin.write(scripts.encode(_script(command)))
         process.stdin.flush()
     except BrokenPipeError:
         return False

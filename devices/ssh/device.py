@@ -18,7 +18,8 @@ from devices.snapshot import fetch
 from devices.ssh import scripts
 from devices.ssh.connection import SshConnection
 from devices.ssh.files import BoardFiles
-from devices.ssh.shell import SshShell, start_script
+from devices.ssh.held import HeldShell
+from devices.ssh.shell import SshShell
 from devices.ssh.stream import ChannelStream
 
 SILENCE_S: Final = 8.0
@@ -112,8 +113,9 @@ class SshDevice:
 
         check_executable(executable, None, self.name)
         for _ in range(_MAX_TRIES):
-            self.files.put((executable,), check=check)
-            stream = self._execute(executable, is_stealing=is_stealing)
+            with HeldShell(self.connection) as shell:
+                self.files.put((executable,), check=check, shell=shell)
+                stream = shell.become(self._script(executable, is_stealing=is_stealing))
             try:
                 return self._talk(stream)
             except RunnerLostError as error:
@@ -135,14 +137,14 @@ class SshDevice:
         """Close the connection; runners that are left end by themselves."""
         self.connection.close()
 
-    def _execute(self, executable: Path, *, is_stealing: bool) -> ChannelStream:
+    def _script(self, executable: Path, *, is_stealing: bool) -> str:
+        """Becomes the runner."""
         sha256 = self.files.hash_of(executable)
         silence_ms = str(round(self.silence_s * 1000))
         lease = lease_arguments("lease", self.holder, self.host, steal=is_stealing)
         root = () if self.root == "/" else ("--root", self.root)
         runner = (f"./files/{sha256}", *root, "--silence-ms", silence_ms, *lease)
-        script = scripts.start(self.folder, sha256, (*self.launcher, *runner))
-        return start_script(self.connection, script)
+        return scripts.start(self.folder, sha256, (*self.launcher, *runner))
 
     def _talk(self, stream: ChannelStream) -> RunnerSession:
         def place(path: Path) -> str:

@@ -7,6 +7,7 @@ import re
 import tarfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,11 +21,13 @@ from devices.errors import (
 )
 from devices.shell import Answer
 from devices.ssh import scripts
+from devices.ssh.held import HeldShell
 from devices.ssh.shell import SshShell
 
 #: Room that an upload leaves on the board beyond the files themselves.
 MARGIN_BYTES: Final = 1 << 20
 _CHUNK_BYTES: Final = 1 << 20
+_END_BYTES: Final = 2 * tarfile.BLOCKSIZE  # of an archive
 _STALL_TIMEOUT_S: Final = 60.0
 _NO_SPACE: Final = re.compile(r"no space left|quota exceeded|disk full", re.IGNORECASE)
 #: Blocks, used, available, capacity, before the mount point.
@@ -107,7 +110,11 @@ class BoardFiles:
             FolderRefusedError: the folder cannot be made or written.
             DeviceUnreachableError: the board does not answer.
         """
-        answer = self._run(scripts.survey(self._folder, hashes, pid))
+        with HeldShell(self._shell.connection) as shell:
+            return self._survey(shell, hashes, pid)
+
+    def _survey(self, shell: HeldShell, hashes: Iterable[str], pid: int | None = None) -> Survey:
+        answer = self._run(shell, scripts.survey(self._folder, hashes, pid))
         lines = [
             line.partition(" ") for line in answer.stdout.decode(errors="replace").splitlines()
         ]
@@ -127,7 +134,11 @@ class BoardFiles:
         )
 
     def put(
-        self, paths: Sequence[Path], pid: int | None = None, check: Check = _accept
+        self,
+        paths: Sequence[Path],
+        pid: int | None = None,
+        check: Check = _accept,
+        shell: HeldShell | None = None,
     ) -> list[str]:
         """Have files on the board; those that are there already are not sent.
 
@@ -135,6 +146,7 @@ class BoardFiles:
             paths: Files of this machine.
             pid: A process on the board that needs them as long as it lives, or None.
             check: Called with what `uname -m` prints there before anything is sent; may refuse.
+            shell: For all scripts that this takes; None starts one, if need be.
 
         Returns:
             Where they lie on the board, in the order of `paths`.
@@ -150,7 +162,9 @@ class BoardFiles:
             files = {file.sha256: file for file in map(self._describe, paths)}
             unknown = [sha256 for sha256 in files if (pid, sha256) not in self._places]
             if unknown:
-                folder = self._bring([files[sha256] for sha256 in unknown], pid, check)
+                wanted = [files[sha256] for sha256 in unknown]
+                with nullcontext(shell) if shell else HeldShell(self._shell.connection) as held:
+                    folder = self._bring(held, wanted, pid, check)
                 self._places |= {(pid, name): f"{folder}/files/{name}" for name in unknown}
             return [self._places[pid, self._describe(path).sha256] for path in paths]
 
@@ -172,10 +186,12 @@ class BoardFiles:
                 self._hashed[key] = hashlib.file_digest(file, "sha256").hexdigest()
         return HostFile(path, self._hashed[key], status.st_size)
 
-    def _bring(self, files: Sequence[HostFile], pid: int | None, check: Check) -> str:
+    def _bring(
+        self, shell: HeldShell, files: Sequence[HostFile], pid: int | None, check: Check
+    ) -> str:
         """Upload what is missing; the folder's full path."""
         hashes = [file.sha256 for file in files]
-        found = self.survey(hashes, pid)
+        found = self._survey(shell, hashes, pid)
         check(found.machine)
         missing = [file for file in files if file.sha256 not in found.present]
         if not missing:
@@ -185,37 +201,42 @@ class BoardFiles:
                 f"{self._name}: the board has no sha256sum, which checks what arrives there; "
                 "install coreutils or busybox on the board"
             )
-        self._make_room(found, missing, hashes)
+        self._make_room(shell, found, missing, hashes)
         if "tar" in found.tools and len(missing) > 1:
-            self._send(missing, _archive(missing), has_tar=True)
+            self._send(shell, missing, has_tar=True)
         else:
             for file in missing:
-                self._send([file], _content(file), has_tar=False)
-        left = set(hashes) - self.survey(hashes, pid).present if pid is not None else ()
+                self._send(shell, [file], has_tar=False)
+        left = set(hashes) - self._survey(shell, hashes, pid).present if pid is not None else ()
         if left:
             raise DeviceUnreachableError(f"{self._name}: files vanish from {found.folder}/files")
         return found.folder
 
-    def _make_room(self, found: Survey, missing: Sequence[HostFile], hashes: Sequence[str]) -> None:
+    def _make_room(
+        self, shell: HeldShell, found: Survey, missing: Sequence[HostFile], hashes: Sequence[str]
+    ) -> None:
         wanted_bytes = sum(file.n_bytes for file in missing)
         lacking_bytes = wanted_bytes + MARGIN_BYTES - found.free_bytes
         keep_bytes = min(self._room_bytes - wanted_bytes, found.used_bytes - lacking_bytes)
         if keep_bytes >= found.used_bytes:
             return
-        self._run(scripts.prune(self._folder, max(keep_bytes, 0), hashes))
-        free_bytes = self.survey(hashes).free_bytes
+        self._run(shell, scripts.prune(self._folder, max(keep_bytes, 0), hashes))
+        free_bytes = self._survey(shell, hashes).free_bytes
         if free_bytes < wanted_bytes + MARGIN_BYTES:
             raise DeviceFullError(
                 f"{self._name}: {found.folder} needs {wanted_bytes + MARGIN_BYTES} bytes and has "
                 f"{free_bytes} free; free some on the board, or choose another `folder` for it"
             )
 
-    def _send(self, files: Sequence[HostFile], chunks: Iterable[bytes], *, has_tar: bool) -> None:
-        script = scripts.receive(self._folder, [file.sha256 for file in files], has_tar=has_tar)
-        self._check(self._shell.feed(script, chunks, _STALL_TIMEOUT_S))
+    def _send(self, shell: HeldShell, files: Sequence[HostFile], *, has_tar: bool) -> None:
+        hashes = [file.sha256 for file in files]
+        n_bytes = sum(map(_archived_bytes, files)) + _END_BYTES if has_tar else files[0].n_bytes
+        chunks = _archive(files) if has_tar else _content(files[0])
+        script = scripts.receive(self._folder, hashes, n_bytes, has_tar=has_tar)
+        self._check(shell.feed(script, chunks, _STALL_TIMEOUT_S))
 
-    def _run(self, script: str) -> Answer:
-        return self._check(self._shell.run(script, timeout_s=_STALL_TIMEOUT_S))
+    def _run(self, shell: HeldShell, script: str) -> Answer:
+        return self._check(shell.run(script, _STALL_TIMEOUT_S))
 
     def _check(self, answer: Answer) -> Answer:
         """Turn a script's failure into an error that names the board and the folder."""
@@ -234,9 +255,16 @@ class BoardFiles:
 
 
 def _content(file: HostFile) -> Iterator[bytes]:
+    """As many bytes as were counted: the board waits for them, and its hash tells of a change."""
+    n_left = file.n_bytes
     with file.path.open("rb") as source:
-        while chunk := source.read(_CHUNK_BYTES):
+        while chunk := source.read(min(_CHUNK_BYTES, n_left)):
+            n_left -= len(chunk)
             yield chunk
+    while n_left:
+        filler = bytes(min(_CHUNK_BYTES, n_left))
+        n_left -= len(filler)
+        yield filler
 
 
 def _archive(files: Iterable[HostFile]) -> Iterator[bytes]:
@@ -247,4 +275,9 @@ def _archive(files: Iterable[HostFile]) -> Iterator[bytes]:
         yield header.tobuf(tarfile.USTAR_FORMAT)
         yield from _content(file)
         yield bytes(-file.n_bytes % tarfile.BLOCKSIZE)
-    yield bytes(2 * tarfile.BLOCKSIZE)
+    yield bytes(_END_BYTES)
+
+
+def _archived_bytes(file: HostFile) -> int:
+    """What a file takes in an archive."""
+    return tarfile.BLOCKSIZE + file.n_bytes + -file.n_bytes % tarfile.BLOCKSIZE

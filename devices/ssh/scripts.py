@@ -2,6 +2,9 @@
 
 The folder holds `files/` (by hash), `use/` (an empty file PID.HASH for each file that a process
 needs), and what a session keeps there. What is being uploaded lies in `files/.part.PID`.
+
+Most of what a short script takes is the start of its shell and of each tool. So those that look
+after files are run by one shell, which reads the next when it is done, and start few tools.
 """
 
 from __future__ import annotations
@@ -14,13 +17,15 @@ from typing import Final
 NO_FOLDER: Final = 73
 NOT_WRITTEN: Final = 75
 DAMAGED: Final = 76
-#: The account's shell may be any: it only replaces itself by /bin/sh, which reads the script from
-#: its input, byte by byte (`dd bs=1`) lest it take more than the script. Its process number comes
-#: first, on stderr.
-COMMAND: Final = (
-    "exec /bin/sh -c 'echo latloop $$ >&2; IFS= read -r n; "
-    'eval "$(dd bs=1 count=$n 2>/dev/null)"\''
-)
+#: Reads a script from the input and runs it. `read` takes byte by byte what is one line, see
+#: `encode`, and so leaves alone what follows; a part of a line is not run: the link broke.
+_READ: Final = 'IFS= read -r s || exit 0; eval "$(printf %b "$s")"'
+#: The account's shell may be any: it only replaces itself by /bin/sh, which reads the script. Its
+#: process number comes first, on stderr.
+COMMAND: Final = f"exec /bin/sh -c 'echo latloop $$ >&2; {_READ}'"
+#: The last that a script prints when its shell goes on to read another.
+DONE: Final = b"latloop done\n"
+_SAY_DONE: Final = f"echo {DONE.decode().strip()}"
 _MARK_OF_OURS: Final = "echo latloop"
 #: Ends a process and all that it started: a server need not give commands a group of their own.
 _KILL_TREE: Final = """\
@@ -42,18 +47,13 @@ _DEAD_MINUTES: Final = 3
 
 _HEAD: Final = """\
 export LC_ALL=C
-umask 077
 cd {folder} || exit {no_folder}
 """
+#: What nobody waits for comes after the facts. PWD needs no process, as `pwd -P` in `$()` would.
 _SURVEY: Final = """\
 export LC_ALL=C
-umask 077
-mkdir -p {folder}/files {folder}/use && cd {folder} || exit {no_folder}
-printf '' >use/.probe || exit {no_folder}
-for each in use/[0-9]*.*; do
-  pid=${{each#use/}}
-  [ -d "/proc/${{pid%%.*}}" ] || rm -f "$each"
-done
+[ -d {folder}/files ] && [ -d {folder}/use ] || (umask 077; mkdir -p {folder}/files {folder}/use)
+cd -P {folder} && printf '' >use/.probe || exit {no_folder}
 for each in files/.part.*; do
   [ -d "$each" ] || continue
   pid=${{each##*.}}
@@ -64,7 +64,7 @@ for each in files/.part.*; do
   fi
 done
 echo "machine $(uname -m)"
-echo "folder $(pwd -P)"
+echo "folder $PWD"
 echo disk $(df -Pk .)
 echo "used $(du -sk files)"
 for each in tar sha256sum; do command -v $each >/dev/null 2>&1 && echo "tool $each"; done
@@ -72,22 +72,49 @@ set --
 for each in {hashes}; do
   [ -f files/$each ] && set -- "$@" files/$each && echo "present $each" {mark}
 done
+{say_done}
 [ $# -eq 0 ] || touch "$@"
+set --
+for each in use/[0-9]*.*; do
+  pid=${{each#use/}}
+  [ ! -e "$each" ] || [ -d "/proc/${{pid%%.*}}" ] || set -- "$@" "$each"
+done
+[ $# -eq 0 ] || rm -f "$@"
+{read}
 """
+#: The input has no end of its own, as more scripts follow, hence `head`.
 _RECEIVE: Final = """\
 part=files/.part.$$
 trap 'rm -rf "$part"' EXIT
 trap 'exit {not_written}' HUP INT TERM PIPE
-mkdir "$part" || exit {not_written}
-{receive} || exit {not_written}
+mkdir -m 700 "$part" || exit {not_written}
+{receive}
+mv -f "$part"/* files/ || exit {not_written}
+{say_done}
+rm -rf "$part"
+trap - EXIT HUP INT TERM PIPE
+{read}
+"""
+#: One file is hashed while it arrives, and may be run before it is whole, which saves the time of
+#: another tool in the end. Only the last status of a pipe is known, hence what tells of `tee`. That
+#: of busybox does not tell of a full disk, hence another try with `cat`, which does.
+_RECEIVE_ONE: Final = """\
+: >"$part"/{hashes} && chmod 700 "$part"/{hashes} || exit {not_written}
+said=$({{
+  head -c {n_bytes} | {{ tee "$part"/{hashes} && echo whole >&3; }} | sha256sum
+}} 3>&1)
+case "$said" in whole*) ;; *) cat /bin/sh >"$part"/more; exit {not_written};; esac
+case "$said" in whole*{hashes}*) ;; *) exit {damaged};; esac"""
+#: `tar` may leave the end of its input unread.
+_RECEIVE_MANY: Final = """\
+head -c {n_bytes} | {{ tar -xf - -C "$part" && cat >/dev/null; }} || exit {not_written}
 for each in {hashes}; do
   [ -f "$part/$each" ] || exit {damaged}
 done
 (cd "$part" && sha256sum *) | while read -r sum name; do
   [ "$sum" = "$name" ] || exit {damaged}
 done || exit {damaged}
-chmod 700 "$part"/* && mv -f "$part"/* files/ || exit {not_written}
-"""
+chmod 700 "$part"/* || exit {not_written}"""
 _PRUNE: Final = """\
 used=0
 ls -ltn files | while read -r mode links user group size month day time name; do
@@ -99,13 +126,22 @@ ls -ltn files | while read -r mode links user group size month day time name; do
   rm -f "files/$name"
   used=$((used - size))
 done
+{say_done}
+{read}
 """
 _START: Final = """\
+export LC_ALL=C
 cd {folder} 2>/dev/null && [ -f files/{sha256} ] || exit {no_folder}
 printf '' >use/$$.{sha256}
 touch files/{sha256}
 exec {command}
 """
+
+
+def encode(script: str) -> bytes:
+    """A script as the one line that `COMMAND` reads, and a script that said `DONE`."""
+    escaped = script.strip().replace("\\", "\\\\").replace("\n", "\\n")
+    return f"{escaped}\n".encode()
 
 
 def quote_folder(folder: str) -> str:
@@ -137,21 +173,30 @@ def survey(folder: str, hashes: Iterable[str], pid: int | None) -> str:
         mark=mark,
         mark_of_ours=_MARK_OF_OURS,
         kill_tree=_KILL_TREE,
+        say_done=_SAY_DONE,
+        read=_READ,
     )
 
 
-def receive(folder: str, hashes: Iterable[str], *, has_tar: bool) -> str:
-    """Read a tar archive of files named by their hash, or one file; check, then put in place."""
-    named = tuple(hashes)
-    reader = 'tar -xf - -C "$part"' if has_tar else f'cat >"$part"/{shlex.quote(named[0])}'
+def receive(folder: str, hashes: Iterable[str], n_bytes: int, *, has_tar: bool) -> str:
+    """Read a tar archive of files named by their hash, or one file; check, then put in place.
+
+    Args:
+        folder: On the board.
+        hashes: The files.
+        n_bytes: So long is the input.
+        has_tar: Whether it is an archive.
+    """
+    values = {"n_bytes": n_bytes, "not_written": NOT_WRITTEN, "damaged": DAMAGED}
+    reader = _RECEIVE_MANY if has_tar else _RECEIVE_ONE
     text = _HEAD + _RECEIVE
     return text.format(
         folder=quote_folder(folder),
         no_folder=NO_FOLDER,
-        not_written=NOT_WRITTEN,
-        damaged=DAMAGED,
-        receive=reader,
-        hashes=_words(named),
+        receive=reader.format(hashes=_words(hashes), **values),
+        say_done=_SAY_DONE,
+        read=_READ,
+        **values,
     )
 
 
@@ -169,6 +214,8 @@ def prune(folder: str, keep_bytes: int, hashes: Iterable[str]) -> str:
         no_folder=NO_FOLDER,
         keep_bytes=keep_bytes,
         hashes=_words(hashes),
+        say_done=_SAY_DONE,
+        read=_READ,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,31 +45,13 @@ class SshShell:
             DeviceUnreachableError: see `run`.
         """
         stream = start_script(self.connection, script)
-        try:
-            printed = _send(stream, chunks, timeout_s)
-            printed.extend(_read_all(stream, timeout_s))
-            words = stream.last_words()
-        except TimeoutError as error:
-            self._kill(stream)
-            raise DeviceUnreachableError(
-                f"{self.connection.name} did not finish a script within {timeout_s:g} s; try again "
-                "when it has less to do"
-            ) from error
-        except ConnectionError as error:
-            raise DeviceUnreachableError(
-                f"{self.connection.name}: {error}; check power and network"
-            ) from error
-        finally:
-            stream.abandon()
-        return Answer(
-            _STATUS_UNKNOWN if stream.status is None else stream.status, b"".join(printed), words
-        )
-
-    def _kill(self, stream: ChannelStream) -> None:
-        """End a script that takes too long; a board out of reach ends it when the link breaks."""
-        if stream.pid is not None:
-            killer = start_script(self.connection, scripts.kill_tree(stream.pid))
-            killer.last_words()
+        with bounded(self.connection, stream, timeout_s):
+            printed = send(stream, chunks, timeout_s)
+            stream.end_input()
+            deadline_s = time.monotonic() + timeout_s
+            while part := stream.read_some(_READ_BYTES, deadline_s - time.monotonic()):
+                printed.append(part)
+            return read_end(stream, b"".join(printed), deadline_s - time.monotonic())
 
 
 def start_script(connection: SshConnection, script: str) -> ChannelStream:
@@ -82,21 +65,33 @@ def start_script(connection: SshConnection, script: str) -> ChannelStream:
         DeviceUnreachableError: the board does not answer.
     """
     stream = ChannelStream(connection.execute(scripts.COMMAND))
-    text = script.encode()
+    send_script(connection, stream, script)
+    return stream
+
+
+def send_script(connection: SshConnection, stream: ChannelStream, script: str) -> None:
+    """Send a script to a shell that waits for one; the stream is closed when that fails.
+
+    Raises:
+        DeviceUnreachableError: the board does not answer.
+    """
     try:
-        stream.write_all(b"%d\n%b" % (len(text), text), START_TIMEOUT_S)
+        stream.write_all(scripts.encode(script), START_TIMEOUT_S)
     except OSError as error:  # TimeoutError is one, and says nothing
         stream.abandon()
         raise DeviceUnreachableError(
             f"{connection.name}: {str(error) or 'no answer'}; check power and network"
         ) from error
-    return stream
 
 
-def _send(stream: ChannelStream, chunks: Iterable[bytes], timeout_s: float) -> list[bytes]:
-    """Write the input; what the script printed meanwhile, which must not hold it up.
+def send(stream: ChannelStream, chunks: Iterable[bytes], timeout_s: float) -> list[bytes]:
+    """Write a script's input; what it printed meanwhile, which must not hold it up.
 
     A script may end before it has read everything.
+
+    Raises:
+        TimeoutError: it took nothing for so long.
+        ConnectionError: the link is broken.
     """
     printed: list[bytes] = []
     for chunk in chunks:
@@ -115,14 +110,46 @@ def _send(stream: ChannelStream, chunks: Iterable[bytes], timeout_s: float) -> l
                 deadline_s = time.monotonic() + timeout_s
             elif time.monotonic() >= deadline_s:
                 raise TimeoutError
-    stream.end_input()
     return printed
 
 
-def _read_all(stream: ChannelStream, timeout_s: float) -> Iterator[bytes]:
-    """What a script prints until it ends."""
-    deadline_s = time.monotonic() + timeout_s
-    while part := stream.read_some(_READ_BYTES, deadline_s - time.monotonic()):
-        yield part
-    if not stream.wait(deadline_s - time.monotonic()):
+def read_end(stream: ChannelStream, printed: bytes, timeout_s: float) -> Answer:
+    """The answer of a script that prints no more.
+
+    Raises:
+        TimeoutError: it did not end.
+    """
+    if not stream.wait(timeout_s):
         raise TimeoutError
+    words = stream.last_words()
+    return Answer(_STATUS_UNKNOWN if stream.status is None else stream.status, printed, words)
+
+
+@contextmanager
+def bounded(connection: SshConnection, stream: ChannelStream, timeout_s: float) -> Iterator[None]:
+    """End a script that takes too long, and close its stream after whatever goes wrong."""
+    try:
+        yield
+    except BaseException as error:
+        try:
+            if isinstance(error, TimeoutError):
+                _kill(connection, stream)
+        finally:
+            stream.abandon()
+        if isinstance(error, TimeoutError):
+            raise DeviceUnreachableError(
+                f"{connection.name} did not finish a script within {timeout_s:g} s; try again "
+                "when it has less to do"
+            ) from error
+        if isinstance(error, ConnectionError):
+            raise DeviceUnreachableError(
+                f"{connection.name}: {error}; check power and network"
+            ) from error
+        raise
+
+
+def _kill(connection: SshConnection, stream: ChannelStream) -> None:
+    """End a script that takes too long; a board out of reach ends it when the link breaks."""
+    if stream.pid is not None:
+        killer = start_script(connection, scripts.kill_tree(stream.pid))
+        killer.last_words()

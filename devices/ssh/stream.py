@@ -141,6 +141,12 @@ class ChannelStream:
         self.abandon()
         return self._stderr.decode(errors="replace").strip()
 
+    def take_words(self) -> str:
+        """What the command has written to stderr so far; it is not among the last words then."""
+        self._drain()
+        words, self._stderr = self._stderr, b""
+        return words.decode(errors="replace").strip()
+
     def abandon(self) -> None:
         """Close the channel at once; safe to call twice."""
         with suppress(*BROKEN):

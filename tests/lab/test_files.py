@@ -201,7 +201,7 @@ def test_what_a_dead_upload_left_is_removed(
     files = make_files(board)
     files.put([make_file("f")])
     shell = files._shell  # the same board
-    uploads = [start_script(shell.connection, receive(HOME, ["0"], has_tar=False)) for _ in "ab"]
+    uploads = [start_script(shell.connection, receive(HOME, ["0"], 1, has_tar=False)) for _ in "ab"]
     folder = board.root_of(HOME) / "files"
     (folder / ".part.4000000").mkdir()
     while len(parts := sorted(folder.glob(".part.*/0"))) < 2:

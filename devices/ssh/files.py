@@ -113,26 +113,6 @@ class BoardFiles:
         with HeldShell(self._shell.connection) as shell:
             return self._survey(shell, hashes, pid)
 
-    def _survey(self, shell: HeldShell, hashes: Iterable[str], pid: int | None = None) -> Survey:
-        answer = self._run(shell, scripts.survey(self._folder, hashes, pid))
-        lines = [
-            line.partition(" ") for line in answer.stdout.decode(errors="replace").splitlines()
-        ]
-        facts = {key: value for key, _, value in lines}
-        disk, used = _DISK.search(facts.get("disk", "")), facts.get("used", "").split()
-        if disk is None or not used or not used[0].isdigit():
-            raise DeviceUnreachableError(
-                f"{self._name}: the board does not tell its free space: {answer.stderr or facts!r}"
-            )
-        return Survey(
-            machine=facts.get("machine", ""),
-            folder=facts.get("folder", ""),
-            free_bytes=int(disk[1]) * 1024,
-            used_bytes=int(used[0]) * 1024,
-            present=frozenset(value for key, _, value in lines if key == "present"),
-            tools=frozenset(value for key, _, value in lines if key == "tool"),
-        )
-
     def put(
         self,
         paths: Sequence[Path],
@@ -177,6 +157,26 @@ class BoardFiles:
         """Look again what is on the board: it may have been emptied or started anew."""
         with self._lock:
             self._places.clear()
+
+    def _survey(self, shell: HeldShell, hashes: Iterable[str], pid: int | None = None) -> Survey:
+        answer = self._run(shell, scripts.survey(self._folder, hashes, pid))
+        lines = [
+            line.partition(" ") for line in answer.stdout.decode(errors="replace").splitlines()
+        ]
+        facts = {key: value for key, _, value in lines}
+        disk, used = _DISK.search(facts.get("disk", "")), facts.get("used", "").split()
+        if disk is None or not used or not used[0].isdigit():
+            raise DeviceUnreachableError(
+                f"{self._name}: the board does not tell its free space: {answer.stderr or facts!r}"
+            )
+        return Survey(
+            machine=facts.get("machine", ""),
+            folder=facts.get("folder", ""),
+            free_bytes=int(disk[1]) * 1024,
+            used_bytes=int(used[0]) * 1024,
+            present=frozenset(value for key, _, value in lines if key == "present"),
+            tools=frozenset(value for key, _, value in lines if key == "tool"),
+        )
 
     def _describe(self, path: Path) -> HostFile:
         status = path.stat()

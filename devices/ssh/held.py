@@ -56,7 +56,7 @@ class HeldShell:
                 if not part:
                     return read_end(stream, bytes(printed), deadline_s - time.monotonic())
                 printed += part
-            words = stream.take_words()
+            words = stream.take_words(scripts.DONE, deadline_s - time.monotonic())
         self._stream = stream
         return Answer(0, bytes(printed.removesuffix(scripts.DONE)), words)
 

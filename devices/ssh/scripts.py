@@ -23,9 +23,9 @@ _READ: Final = 'IFS= read -r s || exit 0; eval "$(printf %b "$s")"'
 #: The account's shell may be any: it only replaces itself by /bin/sh, which reads the script. Its
 #: process number comes first, on stderr.
 COMMAND: Final = f"exec /bin/sh -c 'echo latloop $$ >&2; {_READ}'"
-#: The last that a script prints when its shell goes on to read another.
+#: The last that a script prints, on stderr and stdout, when its shell goes on to read another.
 DONE: Final = b"latloop done\n"
-_SAY_DONE: Final = f"echo {DONE.decode().strip()}"
+_SAY_DONE: Final = f"echo {DONE.decode().strip()} >&2; echo {DONE.decode().strip()}"
 _MARK_OF_OURS: Final = "echo latloop"
 #: Ends a process and all that it started: a server need not give commands a group of their own.
 _KILL_TREE: Final = """\
@@ -74,6 +74,7 @@ for each in {hashes}; do
 done
 {say_done}
 [ $# -eq 0 ] || touch "$@"
+is_used_now=1
 set --
 for each in use/[0-9]*.*; do
   pid=${{each#use/}}
@@ -129,11 +130,12 @@ done
 {say_done}
 {read}
 """
+#: After a survey by the same shell the file is as new as can be.
 _START: Final = """\
 export LC_ALL=C
 cd {folder} 2>/dev/null && [ -f files/{sha256} ] || exit {no_folder}
 printf '' >use/$$.{sha256}
-touch files/{sha256}
+[ "$is_used_now" ] || touch files/{sha256}
 exec {command}
 """
 

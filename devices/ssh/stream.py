@@ -16,6 +16,11 @@ from devices.ssh.transport import BROKEN
 _STEP_S: Final = 0.25
 _POLL_S: Final = 0.005
 _DRAIN_BYTES: Final = 1 << 16
+#: OpenSSH's server copies all that a command has not read yet whenever more comes, up to 2 MiB: the
+#: first file over a connection took 30 ms where 10 are enough. So little is sent ahead, unless the
+#: server does not say within a moment that it passed on some: it is far away, or busy, or another.
+_AHEAD_BYTES: Final = 1 << 18
+_PASS_ON_S: Final = 0.02
 _LAST_WORDS_BYTES: Final = 4000
 #: Written to stderr by the shell that starts a command; see `devices.ssh.shell`.
 _PID: Final = re.compile(rb"^latloop (\d+)\n", re.MULTILINE)
@@ -34,6 +39,8 @@ class ChannelStream:
         self._stderr = b""
         self._pid: int | None = None
         self._status: int | None = None
+        self._window_bytes: int = channel.out_window_size
+        self._is_paced = True
         channel.settimeout(_STEP_S)
 
     @property
@@ -84,6 +91,7 @@ class ChannelStream:
         Raises:
             ConnectionError: the command has ended, or the link is broken.
         """
+        self._pace()
         try:
             with _link_errors():
                 n_taken = int(self._channel.send(data))
@@ -141,10 +149,26 @@ class ChannelStream:
         self.abandon()
         return self._stderr.decode(errors="replace").strip()
 
-    def take_words(self) -> str:
-        """What the command has written to stderr so far; it is not among the last words then."""
-        self._drain()
-        words, self._stderr = self._stderr, b""
+    def take_words(self, end: bytes, timeout_s: float) -> str:
+        """What the command writes to stderr up to an end, and no more is among its last words.
+
+        Raises:
+            TimeoutError: the end does not come.
+            ConnectionError: the connection or the command ended before.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while not self._stderr.endswith(end):
+            try:
+                with _link_errors():
+                    part = self._channel.recv_stderr(_DRAIN_BYTES)
+            except TimeoutError:
+                if time.monotonic() >= deadline_s:
+                    raise
+                continue
+            if not part:
+                raise ConnectionError("the shell ended")
+            self._note(part)
+        words, self._stderr = self._stderr.removesuffix(end), b""
         return words.decode(errors="replace").strip()
 
     def abandon(self) -> None:
@@ -152,13 +176,25 @@ class ChannelStream:
         with suppress(*BROKEN):
             self._channel.close()
 
+    def _pace(self) -> None:
+        """Wait a moment if the server has much that the command has not read."""
+        channel, least_bytes = self._channel, self._window_bytes - _AHEAD_BYTES
+        with channel.out_buffer_cv:
+            if self._is_paced and channel.out_window_size < least_bytes:
+                self._is_paced = channel.out_buffer_cv.wait_for(
+                    lambda: channel.closed or channel.out_window_size >= least_bytes, _PASS_ON_S
+                )
+
     def _drain(self) -> None:
         while self._channel.recv_stderr_ready():
-            self._stderr += self._channel.recv_stderr(_DRAIN_BYTES)
-            if self._pid is None and (match := _PID.search(self._stderr)):
-                self._pid = int(match[1])
-                self._stderr = self._stderr[: match.start()] + self._stderr[match.end() :]
-            self._stderr = self._stderr[-_LAST_WORDS_BYTES:]
+            self._note(self._channel.recv_stderr(_DRAIN_BYTES))
+
+    def _note(self, said: bytes) -> None:
+        self._stderr += said
+        if self._pid is None and (match := _PID.search(self._stderr)):
+            self._pid = int(match[1])
+            self._stderr = self._stderr[: match.start()] + self._stderr[match.end() :]
+        self._stderr = self._stderr[-_LAST_WORDS_BYTES:]
 
 
 @contextmanager

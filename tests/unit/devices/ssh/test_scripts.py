@@ -42,30 +42,68 @@ def folder(tmp_path: Path) -> Path:
     return where
 
 
-def receive(folder: Path, files: dict[str, bytes], sent: bytes) -> int:
-    script = scripts.receive(str(folder), files, has_tar=True)
+def receive(folder: Path, files: dict[str, bytes], sent: bytes, n_bytes: int) -> int:
+    script = scripts.receive(str(folder), files, n_bytes, has_tar=True)
+    return LocalShell().run(script, sent).status
+
+
+def receive_one(folder: Path, name: str, sent: bytes, n_bytes: int) -> int:
+    script = scripts.receive(str(folder), [name], n_bytes, has_tar=False)
     return LocalShell().run(script, sent).status
 
 
 def test_what_arrives_whole_is_put_in_place(folder: Path) -> None:
     files = {named(content): content for content in CONTENTS}
-    assert receive(folder, files, archive(files)) == 0
+    sent = archive(files)
+    assert receive(folder, files, sent, len(sent)) == 0
     assert {path.name: path.read_bytes() for path in (folder / "files").iterdir()} == files
-    (single,) = (name for name in files if files[name] == b"first")
+    single = named(b"first")
     (folder / "files" / single).unlink()
-    script = scripts.receive(str(folder), [single], has_tar=False)
-    assert LocalShell().run(script, b"first").status == 0
+    assert receive_one(folder, single, b"first", 5) == 0
+    assert (folder / "files" / single).stat().st_mode & 0o777 == 0o700
     assert (folder / "files" / single).read_bytes() == b"first"
 
 
 def test_what_arrives_damaged_is_thrown_away(folder: Path) -> None:
     files = {named(content): content for content in CONTENTS}
     sent = archive(files)
-    assert receive(folder, files, sent[: len(sent) // 2]) != 0
-    assert receive(folder, {**files, named(b"more"): b"more"}, sent) == scripts.DAMAGED
-    assert receive(folder, files, archive({**files, named(b"first"): b"other"})) == scripts.DAMAGED
-    assert receive(folder, files, b"") != 0
+    n_bytes = len(sent)
+    assert receive(folder, files, sent[: n_bytes // 2], n_bytes) != 0
+    assert receive(folder, {**files, named(b"more"): b"more"}, sent, n_bytes) == scripts.DAMAGED
+    other = archive({**files, named(b"first"): b"other"})
+    assert receive(folder, files, other, n_bytes) == scripts.DAMAGED
+    assert receive(folder, files, b"", n_bytes) != 0
+    for part in (b"firsT", b"fir", b""):
+        assert receive_one(folder, named(b"first"), part, 5) == scripts.DAMAGED
     assert list((folder / "files").iterdir()) == []
+
+
+def test_a_shell_runs_one_script_after_the_other(folder: Path) -> None:
+    """What a script reads of its input, and what stands behind it, are told apart."""
+    name = named(CONTENTS[2])
+    receives = scripts.receive(str(folder), [name], len(CONTENTS[2]), has_tar=False)
+    sent = (
+        scripts.encode(scripts.survey(str(folder), (), None)),
+        scripts.encode(receives),
+        CONTENTS[2],
+        scripts.encode(scripts.start(str(folder), name, ["/bin/cat"])),
+        b"the rest",
+    )
+    answer = subprocess.run(
+        ["sh", "-c", scripts.COMMAND], input=b"".join(sent), capture_output=True, check=True
+    )
+    facts, _, rest = answer.stdout.partition(scripts.DONE)
+    assert f"folder {folder}".encode() in facts
+    assert rest == scripts.DONE + b"the rest"
+    assert [path.name for path in (folder / "files").iterdir()] == [name]
+    (pid,) = re.findall(rb"latloop (\d+)\n", answer.stderr)
+    assert (folder / "use" / f"{pid.decode()}.{name}").exists()
+
+
+def test_a_part_of_a_script_is_not_run(tmp_path: Path) -> None:
+    line = scripts.encode(f"touch '{tmp_path}/a'\ntouch '{tmp_path}/b'")
+    subprocess.run(["sh", "-c", scripts.COMMAND], input=line[:-1], check=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_survey_tells_what_is_there(folder: Path) -> None:
@@ -97,9 +135,11 @@ def test_the_oldest_files_go_until_the_rest_fits(folder: Path) -> None:
 
 def test_a_command_starts_in_the_folder_with_its_words(folder: Path) -> None:
     (folder / "files" / "abc").touch()
+    os.utime(folder / "files" / "abc", (1, 1))
     words = ["/bin/sh", "-c", 'printf "%s|" "$0" "$@"; pwd', "it's", "$HOME", "a b"]
     answer = LocalShell().run(scripts.start(str(folder), "abc", words))
     assert answer.stdout.decode() == f"it's|$HOME|a b|{folder}\n"
+    assert time.time() - (folder / "files" / "abc").stat().st_mtime < 600
     (marker,) = (path.name for path in (folder / "use").iterdir() if path.name != ".probe")
     assert marker.endswith(".abc")
     assert LocalShell().run(scripts.start(str(folder), "gone", words)).status == scripts.NO_FOLDER
@@ -117,13 +157,14 @@ SHELLS = [name for name in ("sh", "bash", "zsh", "mksh", "tcsh", "fish") if shut
 
 @pytest.mark.parametrize("name", SHELLS)
 def test_the_shell_of_an_account_may_be_any(name: str) -> None:
-    script = "printf '%s|' \"a 'b\" '\\x' '$HOME'; cat; exit 5"
-    sent = f"{len(script)}\n{script}rest of it".encode()
+    text = "".join(map(chr, range(0xC0, 0x100)))  # has all of the bytes that shells use inside
+    script = f"printf '%s|' \"a 'b\" '\\x\\n\\\\' '$HOME' '{text}\n%b'\ncat; exit 5"
+    sent = scripts.encode(script) + b"rest of it"
     answer = subprocess.run(
         [name, "-c", scripts.COMMAND], input=sent, capture_output=True, check=False
     )
     assert answer.returncode == 5
-    assert answer.stdout == b"a 'b|\\x|$HOME|rest of it"
+    assert answer.stdout.decode() == f"a 'b|\\x\\n\\\\|$HOME|{text}\n%b|rest of it"
     assert re.fullmatch(rb"latloop \d+\n", answer.stderr)
 
 

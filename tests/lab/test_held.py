@@ -106,8 +106,9 @@ def test_an_upload_ends_with_its_connection(board: Board, connect: Connect) -> N
 def test_a_start_needs_one_session_alone(
     narrow: Board, make_device: MakeDevice, executable: Path
 ) -> None:
-    device = make_device(narrow)
     for _ in range(2):
+        device = make_device(narrow)
         with device.start(executable) as session:
             assert times_kernels(session)
-    assert narrow.wait_until_idle() == []
+        device.close()
+        assert narrow.wait_until_idle() == []

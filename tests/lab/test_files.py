@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +195,18 @@ def test_an_upload_goes_on_after_the_link_was_cut(
     assert {sha256(first), sha256(large)} <= own_board.files()
 
 
+def is_held(board: Board, file: Path) -> bool:
+    """Whether a process on the board has opened the file, and so will not empty it any more."""
+    end = f"/{file.parent.name}/{file.name}"
+    for pid in board.commands():
+        with suppress(OSError):
+            if any(
+                str(opened.readlink()).endswith(end) for opened in Path(f"/proc/{pid}/fd").iterdir()
+            ):
+                return True
+    return False
+
+
 def test_what_a_dead_upload_left_is_removed(
     board: Board, make_files: MakeFiles, make_file: Callable[..., Path]
 ) -> None:
@@ -204,7 +217,9 @@ def test_what_a_dead_upload_left_is_removed(
     uploads = [start_script(shell.connection, receive(HOME, ["0"], 1, has_tar=False)) for _ in "ab"]
     folder = board.root_of(HOME) / "files"
     (folder / ".part.4000000").mkdir()
-    while len(parts := sorted(folder.glob(".part.*/0"))) < 2:
+    while len(parts := sorted(folder.glob(".part.*/0"))) < 2 or not all(
+        is_held(board, part) for part in parts
+    ):
         time.sleep(0.01)
     dead, alive = (part.parent for part in parts)
     for path in (dead / "0", dead):

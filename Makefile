@@ -34,7 +34,7 @@ demo: $(VENV)/runtime.stamp
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/dev.stamp
 	LATLOOP_TEST_CACHE=$(CURDIR)/.test-cache OPENBLAS_NUM_THREADS=1 \
-	  $(BIN)/python -m pytest -n 2 --dist worksteal -m "not lab and not long"
+	  $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not lab and not long"
 
 test-lab: $(VENV)/dev.stamp
 	tests/lab/install.sh

@@ -52,8 +52,6 @@ class Profile:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            # A shell that starts tests in the background leaves the signal ignored.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
         self._reader = threading.Thread(target=self._read)
         self._reader.start()

@@ -34,11 +34,11 @@ demo: $(VENV)/runtime.stamp
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/dev.stamp
 	LATLOOP_TEST_CACHE=$(CURDIR)/.test-cache OPENBLAS_NUM_THREADS=1 \
-	  $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not lab and not long"
+	  $(BIN)/python -m pytest -n 2 --no-loadscope-reorder -m "not lab and not long"
 
 test-lab: $(VENV)/dev.stamp
 	tests/lab/install.sh
-	LATLOOP_TEST_CACHE=$(CURDIR)/.test-cache $(BIN)/python -m pytest -n 2 --dist loadfile -m "lab and not long" tests/lab tests/unit/devices \
+	LATLOOP_TEST_CACHE=$(CURDIR)/.test-cache $(BIN)/python -m pytest -n 2 -m "lab and not long" tests/lab tests/unit/devices \
 	  tests/unit/profiler/test_emulated.py
 
 soak: $(VENV)/dev.stamp

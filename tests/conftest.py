@@ -3,9 +3,13 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
+
+MEASURING = ("tests/contract/", "tests/pipeline/")
 
 # A loaded machine is no defect: what a test draws must not depend on how fast it was drawn.
 settings.register_profile(
@@ -25,13 +29,16 @@ def build_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(given) if given else tmp_path_factory.mktemp("build-cache")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give a file to one worker, which makes what its tests share once.
+class ByFile(LoadScopeScheduling):
+    """Gives a file to one worker, which makes what its tests share once.
 
     Files that measure on this machine go to the same one, as they would wait for each other.
     """
-    for item in items:
-        path = item.path.relative_to(Path(__file__).parent)
-        is_measuring = path.parts[0] in {"contract", "pipeline"}
-        item.add_marker(pytest.mark.xdist_group("board" if is_measuring else str(path)))
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return "board" if path.startswith(MEASURING) else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)

@@ -40,5 +40,6 @@ class ByFile(LoadScopeScheduling):
         return "board" if path.startswith(MEASURING) else path
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
     return ByFile(config, log)

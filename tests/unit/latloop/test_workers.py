@@ -52,23 +52,27 @@ def test_an_answer_is_the_document_that_the_command_printed(
     assert ended["here"].words == ""
 
 
-#: Starts processes that wait for a person's lines for ever, and names them once all have begun.
-_HOST = """
+#: Waits for a person's lines for ever, once it has said so: a Python that is about to start may
+#: swallow an interrupt.
+_WAITING = "import sys; print('ready', file=sys.stderr, flush=True); input()"
+#: Starts such processes, and names them once all are ready.
+_HOST = f"""
 import subprocess, sys
 from latloop.journeys import workers
 
 def start(command, **options):
-    started.append(popen([sys.executable, "-c", "input()"], **options | {"stdin": subprocess.PIPE}))
+    waiting = [sys.executable, "-c", {_WAITING!r}]
+    started.append(popen(waiting, **options | {{"stdin": subprocess.PIPE}}))
     return started[-1]
 
-def wait(worker):
-    print(*(process.pid for process in started), flush=True)
-    waited(worker)
+def hear(stage, done, total):
+    heard.append(stage)
+    if sum(each.endswith("ready") for each in heard) == 2 and stage.endswith("ready"):
+        print(*(process.pid for process in started), flush=True)
 
-started = []
+started, heard = [], []
 popen, workers.subprocess.Popen = subprocess.Popen, start
-waited, workers._Worker.wait = workers._Worker.wait, wait
-workers.work_side_by_side({name: [] for name in "ab"})
+workers.work_side_by_side({{name: [] for name in "ab"}}, hear)
 """
 
 

@@ -65,7 +65,8 @@ class SshDevice:
             raise ValueError(f"threads must be >= 1, got {self.threads}")
         if self.cores and len(self.cores) != self.threads:
             raise ValueError(f"cores must be {self.threads}, one a thread, got {self.cores}")
-        object.__setattr__(self, "files", BoardFiles(self.shell, self.folder, self.room_bytes))
+        files = BoardFiles(self.connection, self.folder, self.room_bytes)
+        object.__setattr__(self, "files", files)
 
     @property
     def name(self) -> str:

@@ -21,8 +21,8 @@ from devices.errors import (
 )
 from devices.shell import Answer
 from devices.ssh import scripts
+from devices.ssh.connection import SshConnection
 from devices.ssh.held import HeldShell
-from devices.ssh.shell import SshShell
 
 #: Room that an upload leaves on the board beyond the files themselves.
 MARGIN_BYTES: Final = 1 << 20
@@ -80,15 +80,15 @@ class Survey:
 class BoardFiles:
     """The files in a board's folder. Several threads may use it, and several hosts one folder."""
 
-    def __init__(self, shell: SshShell, folder: str, room_bytes: int) -> None:
+    def __init__(self, connection: SshConnection, folder: str, room_bytes: int) -> None:
         """Note where the files go; nothing is asked of the board yet.
 
         Args:
-            shell: Of the board.
+            connection: To the board.
             folder: On the board; `~/` stands for the account's home.
             room_bytes: What the files may take before those used longest ago are deleted.
         """
-        self._shell = shell
+        self._connection = connection
         self._folder = folder
         self._room_bytes = room_bytes
         self._lock = threading.Lock()
@@ -97,7 +97,7 @@ class BoardFiles:
 
     @property
     def _name(self) -> str:
-        return self._shell.connection.name
+        return self._connection.name
 
     def survey(self, hashes: Iterable[str] = (), pid: int | None = None) -> Survey:
         """Make the folder if need be, and tell what is there.
@@ -110,7 +110,7 @@ class BoardFiles:
             FolderRefusedError: the folder cannot be made or written.
             DeviceUnreachableError: the board does not answer.
         """
-        with HeldShell(self._shell.connection) as shell:
+        with HeldShell(self._connection) as shell:
             return self._survey(shell, hashes, pid)
 
     def put(
@@ -143,7 +143,7 @@ class BoardFiles:
             unknown = [sha256 for sha256 in files if (pid, sha256) not in self._places]
             if unknown:
                 wanted = [files[sha256] for sha256 in unknown]
-                with nullcontext(shell) if shell else HeldShell(self._shell.connection) as held:
+                with nullcontext(shell) if shell else HeldShell(self._connection) as held:
                     folder = self._bring(held, wanted, pid, check)
                 self._places |= {(pid, name): f"{folder}/files/{name}" for name in unknown}
             return [self._places[pid, self._describe(path).sha256] for path in paths]

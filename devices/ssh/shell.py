@@ -30,23 +30,9 @@ class SshShell:
 
     def run(self, script: str, stdin: bytes = b"", timeout_s: float = 30.0) -> Answer:
         """See `devices.shell.Shell`."""
-        return self.feed(script, (stdin,), timeout_s)
-
-    def feed(self, script: str, chunks: Iterable[bytes], timeout_s: float = 30.0) -> Answer:
-        """Run a script that reads a long input.
-
-        Args:
-            script: As for `run`.
-            chunks: The input; no more of it is asked for once the script has ended.
-            timeout_s: How long the script may read nothing of it, and how long it may go on after
-                the last of it.
-
-        Raises:
-            DeviceUnreachableError: see `run`.
-        """
         stream = start_script(self.connection, script)
         with bounded(self.connection, stream, timeout_s):
-            printed = send(stream, chunks, timeout_s)
+            printed = send(stream, (stdin,), timeout_s)
             stream.end_input()
             deadline_s = time.monotonic() + timeout_s
             while part := stream.read_some(_READ_BYTES, deadline_s - time.monotonic()):

@@ -27,7 +27,7 @@ MakeFiles = Callable[..., BoardFiles]
 @pytest.fixture
 def make_files(connect: Callable[..., SshConnection]) -> MakeFiles:
     def make(board: Board, folder: str = HOME, room_bytes: int = 1 << 30) -> BoardFiles:
-        return BoardFiles(SshShell(connect(board)), folder, room_bytes)
+        return BoardFiles(connect(board), folder, room_bytes)
 
     return make
 
@@ -156,14 +156,14 @@ def test_files_that_a_process_needs_stay(
 ) -> None:
     folder = f"/tmp/used-{board.server}"
     files = make_files(board, folder, room_bytes=50_000)
-    shell = files._shell  # the same board
-    pid = int(shell.run("sleep 3303 >/dev/null 2>&1 & echo $!").stdout)
+    connection = files._connection  # the same board
+    pid = int(SshShell(connection).run("sleep 3303 >/dev/null 2>&1 & echo $!").stdout)
     needed, other, last = (make_file(name, 30_000) for name in ("needed", "other", "last"))
     (place,) = files.put([needed], pid)
     os.utime(on_board(board, place), (1, 1))
     files.put([other])
     assert board.files(folder) == {sha256(needed), sha256(other)}
-    shell.run(f"kill {pid}; while [ -d /proc/{pid} ]; do :; done")
+    SshShell(connection).run(f"kill {pid}; while [ -d /proc/{pid} ]; do :; done")
     os.utime(on_board(board, place), (1, 1))
     files.put([last])
     assert sha256(needed) not in board.files(folder)
@@ -213,8 +213,8 @@ def test_what_a_dead_upload_left_is_removed(
     """An upload of a host that is gone waits for more until somebody ends it."""
     files = make_files(board)
     files.put([make_file("f")])
-    shell = files._shell  # the same board
-    uploads = [start_script(shell.connection, receive(HOME, ["0"], 1, has_tar=False)) for _ in "ab"]
+    connection = files._connection  # the same board
+    uploads = [start_script(connection, receive(HOME, ["0"], 1, has_tar=False)) for _ in "ab"]
     folder = board.root_of(HOME) / "files"
     (folder / ".part.4000000").mkdir()
     while len(parts := sorted(folder.glob(".part.*/0"))) < 2 or not all(

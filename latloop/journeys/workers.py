@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ from profiler.bench import StageProgress, quiet
 
 _PROGRESS: Final = re.compile(r"(.+): (\d+)/(\d+)")
 _N_LAST_LINES: Final = 15
+#: A Python that is importing may swallow an interrupt: each is asked again, and killed in the end.
+_N_INTERRUPTS: Final = 6
+_PATIENCE_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,14 @@ class _Worker:
             reader.join()
         self.process.wait()
 
+    def has_ended_by(self, deadline_s: float) -> bool:
+        """Whether the process ends before a time of the monotonic clock, in seconds."""
+        try:
+            self.process.wait(max(0.0, deadline_s - time.monotonic()))
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):  # a person who asks again
+            return False
+        return True
+
     def _read_words(self, progress: StageProgress) -> None:
         assert self.process.stderr is not None
         with self.process.stderr as lines:
@@ -86,8 +98,8 @@ def work_side_by_side(
 ) -> dict[str, Ended]:
     """Run a `latloop` command for each device, and wait for all.
 
-    An interrupt is passed on, once, and every process ends as it does when it runs alone: what it
-    measured is kept.
+    An interrupt is passed on, and every process ends as it does when it runs alone: what it
+    measured is kept. One that has not ended after some seconds is asked again.
 
     Args:
         commands: Arguments of `latloop`, with `--json`, by device.
@@ -103,12 +115,21 @@ def work_side_by_side(
         for worker in workers:
             worker.wait()
     except KeyboardInterrupt:
-        for worker in workers:
-            worker.process.send_signal(signal.SIGINT)
-        for worker in workers:
-            worker.wait()
+        _interrupt(workers)
         raise
     return {worker.device: worker.end() for worker in workers}
+
+
+def _interrupt(workers: Sequence[_Worker]) -> None:
+    for _ in range(_N_INTERRUPTS):
+        for worker in workers:
+            worker.process.send_signal(signal.SIGINT)
+        deadline_s = time.monotonic() + _PATIENCE_S
+        if all(worker.has_ended_by(deadline_s) for worker in workers):
+            return
+    for worker in workers:
+        worker.process.kill()
+        worker.process.wait()
 
 
 def _start(device: str, arguments: Sequence[str], progress: StageProgress) -> _Worker:

@@ -52,17 +52,31 @@ def test_an_answer_is_the_document_that_the_command_printed(
     assert ended["here"].words == ""
 
 
-#: Waits for a person's lines for ever, once it has said so: a Python that is about to start may
-#: swallow an interrupt.
-_WAITING = "import sys; print('ready', file=sys.stderr, flush=True); input()"
+#: Waits for ever, once it has said so, and takes no notice of so many interrupts.
+_WAITING = """
+import signal, sys, time
+
+def hear(*_):
+    heard.append(1)
+    if len(heard) > {n_lost}:
+        sys.exit(1)
+
+heard = []
+signal.signal(signal.SIGINT, hear)
+print("ready", file=sys.stderr, flush=True)
+while True:
+    time.sleep(1)
+"""
 #: Starts such processes, and names them once all are ready.
-_HOST = f"""
+_HOST = """
 import subprocess, sys
 from latloop.journeys import workers
 
+workers._PATIENCE_S = 0.5
+
 def start(command, **options):
-    waiting = [sys.executable, "-c", {_WAITING!r}]
-    started.append(popen(waiting, **options | {{"stdin": subprocess.PIPE}}))
+    waiting = [sys.executable, "-c", {waiting!r}]
+    started.append(popen(waiting, **options))
     return started[-1]
 
 def hear(stage, done, total):
@@ -76,9 +90,11 @@ workers.work_side_by_side({{name: [] for name in "ab"}}, hear)
 """
 
 
-def test_an_interrupt_is_passed_on_to_every_process() -> None:
+@pytest.mark.parametrize("n_lost", [0, 2, 1000])
+def test_an_interrupt_is_passed_on_until_every_process_has_ended(n_lost: int) -> None:
+    program = _HOST.format(waiting=_WAITING.format(n_lost=n_lost))
     with subprocess.Popen(
-        [sys.executable, "-c", _HOST], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as host:
         assert host.stdout is not None
         pids = [int(word) for word in host.stdout.readline().split()]

@@ -20,7 +20,7 @@ def main() -> None:
     with profiled(arguments, SPACES) as (workbench, progress):
         judgement = journey.evaluate(workbench, [load_space(s) for s in SPACES], 40, progress)
         journey.keep(judgement, workbench.home.evaluation(workbench.device_id))
-        figures = journey.describe(judgement.evaluation) | {
+        figures = journey.describe(judgement) | {
             "networks": {row.name: list(row.session_us) for row in judgement.test},
         }
         path = keep("evaluate", workbench, figures)

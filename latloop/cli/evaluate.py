@@ -10,6 +10,8 @@ from latloop.cli import options, output
 
 if TYPE_CHECKING:
     from costmodel.evaluate import Evaluation
+    from costmodel.shift import Shift
+    from latloop.journeys.evaluate import Judgement
 
 
 def evaluate(
@@ -26,7 +28,8 @@ def evaluate(
 ) -> None:
     """Measure networks that nobody measured before, and judge what the model says of them.
 
-    Three baselines, fitted to the same data, are judged beside it.
+    Three baselines, fitted to the same data, are judged beside it. Some networks that the model
+    learned from are measured once more, and tell whether the device is as it was.
 
     Example: latloop evaluate local
     """
@@ -40,9 +43,16 @@ def evaluate(
         judgement = journey.evaluate(bench, spaces, networks, progress)
         journey.keep(judgement, bench.home.evaluation(bench.device_id))
     if as_json:
-        output.print_json(journey.describe(judgement.evaluation))
+        output.print_json(journey.describe(judgement))
         return
+    show(judgement, device)
+
+
+def show(judgement: Judgement, device: str) -> None:
+    """Print an evaluation for a person."""
     _print(judgement.evaluation)
+    for family, shift in judgement.shifts:
+        _print_shift(family, shift, device)
 
 
 def _print(evaluation: Evaluation) -> None:
@@ -59,3 +69,16 @@ def _print(evaluation: Evaluation) -> None:
             coverage = f"{e.coverage_percent:.0f} %"
             rows.append((family, name, str(e.n_networks), median, *within, coverage, rank))
     output.print_table("predicted against measured", columns, sorted(rows, key=lambda r: r[0]))
+
+
+def _print_shift(family: str, shift: Shift, device: str) -> None:
+    change = f"{shift.median_percent:+.1f} [{shift.low_percent:+.1f}, {shift.high_percent:+.1f}] %"
+    output.say(
+        f"{family}: {shift.n_networks} networks that the model knows, now against then: {change}"
+    )
+    if shift.is_notable:
+        output.warn(
+            f"{device} is not as it was when it was profiled, and these errors contain that; if "
+            f"it stays so, run `latloop profile {device} --space {family}` with another `--seed`, "
+            f"then `latloop fit {device}`"
+        )

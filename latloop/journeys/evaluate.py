@@ -11,6 +11,7 @@ import numpy as np
 
 from costmodel.evaluate import Evaluation, LearningPoint, learn_curve
 from costmodel.evaluate import evaluate as judge
+from costmodel.shift import Shift, find_shifts
 from latloop.journeys.fit import NETWORK_PURPOSES, fit_rows, training_data
 from latloop.workbench import Workbench
 from profiler.bench import StageProgress, quiet
@@ -25,6 +26,10 @@ from searchspace.space import SearchSpace
 #: Visits to each network, more on a restless device: the truth must be steadier than the
 #: predictions that it judges.
 N_ROUNDS = 9
+#: Networks of each space that the model learned from, measured once more: a change of the device
+#: looks like an error of the model otherwise. The least whose median has a 95 % interval that one
+#: odd network does not move.
+N_KNOWN = 9
 #: Parts of the measurements whose models make the learning curve.
 LEARNING_SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)
 _SEED = 7
@@ -38,11 +43,13 @@ class Judgement:
         evaluation: By family, with baselines.
         learning: The model's error against how much was measured.
         test: The fresh networks.
+        shifts: How much longer networks take now than while the model learned, by space.
     """
 
     evaluation: Evaluation
     learning: tuple[LearningPoint, ...]
     test: tuple[NetworkLatency, ...]
+    shifts: tuple[tuple[str, Shift], ...]
 
 
 def evaluate(
@@ -55,6 +62,7 @@ def evaluate(
 
     The networks are drawn uniformly from each space. What they and their operators cost is kept
     for judging and never learned from, so that a second evaluation is as honest as the first.
+    Some that the model learned from are measured with them, and tell how the device has changed.
 
     Raises:
         NoModelError: no model was fitted yet.
@@ -65,12 +73,14 @@ def evaluate(
     model = workbench.load_model()
     operators, networks = training_data(workbench)
     fresh = [network for space in spaces for network in draw_fresh(workbench, space, n_networks)]
+    known = [network for space in spaces for network in draw_known(networks, space)]
     rng = np.random.default_rng()
     operators_of = [op for network in fresh for op in network.operators]
     workbench.runtime.tune(operators_of, "evaluate", rng, progress)
     remembered_us = workbench.store.latest_us(workbench.device_id, "canary", N_REMEMBERED)
     n_rounds = choose_n_sessions(CanaryWatch(remembered_us).relative_deviation, N_ROUNDS)
-    time_networks(workbench.runtime, fresh, "evaluate", n_rounds, rng, progress, WHOLE_PLAN)
+    timed = [*fresh, *known]
+    time_networks(workbench.runtime, timed, "evaluate", n_rounds, rng, progress, WHOLE_PLAN)
     names = {network.name for network in fresh}
     rows = workbench.store.network_latencies(workbench.device_id, {"evaluate"})
     test = tuple(row for row in rows if row.name in names)
@@ -87,7 +97,7 @@ def evaluate(
         fixed,
     )
     progress("judge", 2, 2)
-    return Judgement(evaluation, learning, test)
+    return Judgement(evaluation, learning, test, find_shifts(networks, rows))
 
 
 def draw_fresh(workbench: Workbench, space: SearchSpace, n_networks: int) -> list[Network]:
@@ -105,21 +115,31 @@ def draw_fresh(workbench: Workbench, space: SearchSpace, n_networks: int) -> lis
     return list(fresh.values())
 
 
-def describe(evaluation: Evaluation) -> dict[str, object]:
+def draw_known(networks: Sequence[NetworkLatency], space: SearchSpace) -> list[Network]:
+    """Some of a space's networks that a model learned from, the same each time."""
+    names = sorted(row.name for row in networks if row.family == space.name)
+    drawn = np.random.default_rng(_SEED).permutation(len(names))[:N_KNOWN]
+    genomes = (space.parse(names[index].removeprefix(f"{space.name}:")) for index in drawn)
+    return [space.lower(genome) for genome in genomes]
+
+
+def describe(judgement: Judgement) -> dict[str, object]:
     """The evaluation as the command line's JSON."""
+    evaluation = judgement.evaluation
     return {
         "families": {name: asdict(errors) for name, errors in evaluation.families},
         "baselines": {
             name: {family: asdict(errors) for family, errors in families}
             for name, families in evaluation.baselines
         },
+        "shifts": {name: asdict(shift) for name, shift in judgement.shifts},
     }
 
 
 def keep(judgement: Judgement, path: Path) -> None:
     """Keep an evaluation for reports."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    document = describe(judgement.evaluation) | {
+    document = describe(judgement) | {
         "learning": [asdict(point) for point in judgement.learning],
         "networks": [row.name for row in judgement.test],
     }

@@ -21,6 +21,7 @@ from latloop.report.data import (
     DeviceSummary,
     Estimate,
     FamilyQuality,
+    FamilyShift,
     Finding,
     LearningPoint,
     NetworkPoint,
@@ -76,6 +77,7 @@ def gather_report(workbench: Workbench, folder: Path | None = None) -> ReportDat
         verdict=_verdict(search, deployed) if search and deployed else None,
         networks=_networks(workbench, evaluation),
         families=_families(evaluation),
+        shifts=_shifts(evaluation),
         subnets=tuple(SubnetPoint(**point) for point in search.get("cloud", ())),
         front=tuple(SubnetPoint(**point) for point in search.get("front", ())),
         calls=_calls(workbench, search, visits) if search else (),
@@ -182,6 +184,17 @@ def _families(evaluation: dict[str, Any]) -> tuple[FamilyQuality, ...]:
         )
         for predictor, families in groups.items()
         for family, errors in families.items()
+    )
+
+
+def _shifts(evaluation: dict[str, Any]) -> tuple[FamilyShift, ...]:
+    return tuple(
+        FamilyShift(
+            family,
+            shift["n_networks"],
+            Estimate(shift["median_percent"], shift["low_percent"], shift["high_percent"]),
+        )
+        for family, shift in evaluation.get("shifts", {}).items()
     )
 
 

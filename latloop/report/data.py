@@ -116,6 +116,21 @@ class FamilyQuality:
 
 
 @dataclass(frozen=True, slots=True)
+class FamilyShift:
+    """How much longer networks that the model learned from take now than then.
+
+    Attributes:
+        family: The family's name.
+        n_networks: Networks measured both times.
+        percent: Median over them with its 95 % interval; negative where they are faster.
+    """
+
+    family: str
+    n_networks: int
+    percent: Estimate
+
+
+@dataclass(frozen=True, slots=True)
 class SubnetPoint:
     """A subnet with its predicted latency."""
 
@@ -228,6 +243,7 @@ class ReportData:
         verdict: None where nothing was searched.
         networks: Predicted and measured networks outside of the fit.
         families: Errors by family, of the model and of baselines.
+        shifts: How the device has changed since its profile, by family.
         subnets: Evaluated subnets: the cloud.
         front: The subnets that no other one beats, fastest first.
         calls: The chosen network's calls, in order.
@@ -243,6 +259,7 @@ class ReportData:
     verdict: Verdict | None = None
     networks: tuple[NetworkPoint, ...] = ()
     families: tuple[FamilyQuality, ...] = ()
+    shifts: tuple[FamilyShift, ...] = ()
     subnets: tuple[SubnetPoint, ...] = ()
     front: tuple[SubnetPoint, ...] = ()
     calls: tuple[CallTime, ...] = ()

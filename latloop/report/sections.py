@@ -8,7 +8,7 @@ from statistics import median
 from typing import Final
 
 from latloop.report.accuracy import MAX_POINTS, draw_accuracy
-from latloop.report.data import CallTime, DeviceQuality, Estimate, ReportData
+from latloop.report.data import CallTime, DeviceQuality, Estimate, FamilyShift, ReportData
 from latloop.report.figures import (
     draw_canary,
     draw_condition,
@@ -67,6 +67,7 @@ def show_predictions(data: ReportData) -> Section:
         "<p>Networks that the model never saw. Bars are 95 % intervals; the dashed line is a "
         "perfect prediction, the bands are 5 and 10 % around it.</p>"
     )
+    table += "".join(map(_show_shift, data.shifts))
     if not data.networks:
         return Section(title, table)
     places = (
@@ -78,6 +79,15 @@ def show_predictions(data: ReportData) -> Section:
         ("errors", draw_errors(data.networks)),
     )
     return Section(title, f'{note}<div class="grid">{"".join(places)}</div>{table}', figures)
+
+
+def _show_shift(shift: FamilyShift) -> str:
+    percent = shift.percent
+    return (
+        f"<p>The device since its profile: {shift.n_networks} networks of {escape(shift.family)} "
+        f"that the model learned from changed by {percent.value:+.1f} % [{percent.low:+.1f}, "
+        f"{percent.high:+.1f}]. Errors contain that change.</p>"
+    )
 
 
 def show_accuracy(data: ReportData) -> Section:

@@ -76,6 +76,7 @@ def test_evaluate_judges_fresh_networks_beside_three_baselines(journey: Journey)
     for families in (answer["families"], *answer["baselines"].values()):
         assert set(families[NAME]) >= FAMILY_KEYS
         assert families[NAME]["n_networks"] == N_FRESH
+    assert answer["shifts"][NAME]["n_networks"] == N_NETWORKS  # all: there are fewer than nine
     profiled = {row[3] for row in read_rows(journey.home) if row[2] == "network"}
     assert len(profiled) >= N_NETWORKS + N_FRESH, "the judges were among the profiled networks"
 

@@ -24,6 +24,7 @@ from latloop.report.data import (
     DeviceSummary,
     Estimate,
     FamilyQuality,
+    FamilyShift,
     Finding,
     LearningPoint,
     NetworkPoint,
@@ -69,6 +70,7 @@ FULL = ReportData(
     families=(
         FamilyQuality("a", "roofline", 41, Estimate(7.31, 6.42, 8.53), 37.5, 62.5, 93.8, 21.4),
     ),
+    shifts=(FamilyShift("a", 9, Estimate(2.34, 1.51, 3.06)),),
     subnets=(SubnetPoint("00000000", 1.25, 88.88), SubnetPoint("22212220", 3.42, 92.97)),
     front=(SubnetPoint("22212220", 3.42, 92.97),),
     calls=(
@@ -131,6 +133,7 @@ def test_every_number_given_is_on_the_page() -> None:
         "3.600 ms", "3.421 ms", "[3.301, 3.541]", "3.452 ms [3.431, 3.478]", "3 sessions",
         "92.97 %", "± 0.31 points", "3,969 priced", "nas_bench_macro:22212220",
         "7.31 % [6.42, 8.53]", "41", "37.5 %", "62.5 %", "93.8 %", "± 21.4 %",
+        "9 networks of a", "+2.3 % [+1.5, +3.1]",
         "6.04 % [5.06, 7.41]", "116", "1.5000", "[1.4000, 1.7000]", "5,310", "531", "10.0 %",
         "202.0 us", "at most 8.9 % off", "aarch64, Cortex-A72", "zig 0.15.1",
         "2026-03-04 05:06 UTC",
@@ -211,7 +214,18 @@ def test_parts_that_were_not_done_say_how_to_get_them() -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["verdict", "networks", "families", "subnets", "front", "calls", "learning", "quality"]
+    "part",
+    [
+        "verdict",
+        "networks",
+        "families",
+        "shifts",
+        "subnets",
+        "front",
+        "calls",
+        "learning",
+        "quality",
+    ],
 )
 def test_any_part_may_be_missing(part: str) -> None:
     data = replace(FULL, **{part: None if part in {"verdict", "quality"} else ()})
@@ -230,6 +244,7 @@ def test_nothing_given_can_break_out_of_the_page() -> None:
         verdict=replace(VERDICT, space=EVIL, subnet=EVIL, accuracy_source=EVIL, weights=EVIL),
         networks=tuple(replace(point, name=EVIL, family=EVIL) for point in FULL.networks),
         families=(replace(FULL.families[0], family=EVIL, predictor=EVIL),),
+        shifts=(replace(FULL.shifts[0], family=EVIL),),
         subnets=(SubnetPoint(EVIL, 1.0, 90.0),),
         calls=(CallTime(EVIL, EVIL, EVIL, Estimate(1.0, 1.0, 1.0)),),
         quality=DeviceQuality(

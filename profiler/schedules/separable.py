@@ -29,25 +29,27 @@ _N_POINTWISE: Final = 6
 def candidates(operator: Operator, target: Target) -> tuple[Schedule, ...]:
     """The best tiles of both halves in bands of a few sizes, one of which is often the whole image.
 
-    Blocks of channels are passed one after another, rows one after another in the smallest band
-    alone: there they were fastest at times, with large bands they took up to twice as long.
+    Blocks of channels are passed one after another: rows one after another never won, and took up
+    to twice as long.
     """
-    # Sums in half of the registers: fewer leave the multipliers idle, more leave none for inputs.
+    # Sums in half of the registers: fewer leave the multipliers idle, more leave none for inputs,
+    # which large windows and strides need most.
     most = target.n_vector_registers // 2
     tiles = sorted(
-        window.candidates(operator.depthwise, target),
-        key=lambda tile: abs(tile["pixels"] * tile["vectors"] - most),
-    )
-    by_channels = [tile for tile in tiles if tile["channels_outer"]][:_N_DEPTHWISE]
-    by_rows = [tile for tile in tiles if not tile["channels_outer"]][:_N_DEPTHWISE]
+        (tile for tile in window.candidates(operator.depthwise, target) if tile["channels_outer"]),
+        key=lambda tile: (_n_sums(tile) > most, abs(_n_sums(tile) - most)),
+    )[:_N_DEPTHWISE]
     found = []
     sizes = bands(operator, target)
     n_products = max(_LEAST_POINTWISE, _N_POINTWISE // len(sizes))
     for band in sizes:
         products = _products(of_band(operator, band), target, n_products)
-        found += [join(tile, product, band) for product in products for tile in by_channels]
-    found += [join(tile, products[0], sizes[-1]) for tile in by_rows]
+        found += [join(tile, product, band) for product in products for tile in tiles]
     return tuple(dict.fromkeys(found))
+
+
+def _n_sums(tile: Schedule) -> int:
+    return tile["pixels"] * tile["vectors"]
 
 
 def _products(pointwise: Operator, target: Target, n: int) -> list[Schedule]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -81,9 +82,8 @@ def evaluate(
     n_rounds = choose_n_sessions(CanaryWatch(remembered_us).relative_deviation, N_ROUNDS)
     timed = [*fresh, *known]
     time_networks(workbench.runtime, timed, "evaluate", n_rounds, rng, progress, WHOLE_PLAN)
-    names = {network.name for network in fresh}
     rows = workbench.store.network_latencies(workbench.device_id, {"evaluate"})
-    test = tuple(row for row in rows if row.name in names)
+    test = _of_networks(rows, fresh)
     progress("judge", 0, 2)
     fixed = np.random.default_rng(_SEED)
     evaluation = judge(model, operators, networks, test, fixed)
@@ -97,7 +97,15 @@ def evaluate(
         fixed,
     )
     progress("judge", 2, 2)
-    return Judgement(evaluation, learning, test, find_shifts(networks, rows))
+    shifts = find_shifts(networks, _of_networks(rows, known))
+    return Judgement(evaluation, learning, test, shifts)
+
+
+def _of_networks(
+    rows: Sequence[NetworkLatency], networks: Sequence[Network]
+) -> tuple[NetworkLatency, ...]:
+    names = {network.name for network in networks}
+    return tuple(row for row in rows if row.name in names)
 
 
 def draw_fresh(workbench: Workbench, space: SearchSpace, n_networks: int) -> list[Network]:
@@ -116,11 +124,10 @@ def draw_fresh(workbench: Workbench, space: SearchSpace, n_networks: int) -> lis
 
 
 def draw_known(networks: Sequence[NetworkLatency], space: SearchSpace) -> list[Network]:
-    """Some of a space's networks that a model learned from, the same each time."""
-    names = sorted(row.name for row in networks if row.family == space.name)
-    drawn = np.random.default_rng(_SEED).permutation(len(names))[:N_KNOWN]
-    genomes = (space.parse(names[index].removeprefix(f"{space.name}:")) for index in drawn)
-    return [space.lower(genome) for genome in genomes]
+    """Some of a space's networks that a model learned from: the same though others are added."""
+    names = [row.name for row in networks if row.family == space.name]
+    drawn = sorted(names, key=lambda name: sha256(name.encode()).digest())[:N_KNOWN]
+    return [space.lower(space.parse(name.removeprefix(f"{space.name}:"))) for name in drawn]
 
 
 def describe(judgement: Judgement) -> dict[str, object]:

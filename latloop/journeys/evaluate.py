@@ -75,14 +75,7 @@ def evaluate(
     operators, networks = training_data(workbench)
     fresh = [network for space in spaces for network in draw_fresh(workbench, space, n_networks)]
     known = [network for space in spaces for network in draw_known(networks, space)]
-    rng = np.random.default_rng()
-    operators_of = [op for network in fresh for op in network.operators]
-    workbench.runtime.tune(operators_of, "evaluate", rng, progress)
-    remembered_us = workbench.store.latest_us(workbench.device_id, "canary", N_REMEMBERED)
-    n_rounds = choose_n_sessions(CanaryWatch(remembered_us).relative_deviation, N_ROUNDS)
-    timed = [*fresh, *known]
-    time_networks(workbench.runtime, timed, "evaluate", n_rounds, rng, progress, WHOLE_PLAN)
-    rows = workbench.store.network_latencies(workbench.device_id, {"evaluate"})
+    rows = _measure(workbench, fresh, known, progress)
     test = _of_networks(rows, fresh)
     progress("judge", 0, 2)
     fixed = np.random.default_rng(_SEED)
@@ -99,6 +92,23 @@ def evaluate(
     progress("judge", 2, 2)
     shifts = find_shifts(networks, _of_networks(rows, known))
     return Judgement(evaluation, learning, test, shifts)
+
+
+def _measure(
+    workbench: Workbench,
+    fresh: Sequence[Network],
+    known: Sequence[Network],
+    progress: StageProgress,
+) -> tuple[NetworkLatency, ...]:
+    """Tune what fresh networks need, and time all in one sweep."""
+    rng = np.random.default_rng()
+    operators = [op for network in fresh for op in network.operators]
+    workbench.runtime.tune(operators, "evaluate", rng, progress)
+    remembered_us = workbench.store.latest_us(workbench.device_id, "canary", N_REMEMBERED)
+    n_rounds = choose_n_sessions(CanaryWatch(remembered_us).relative_deviation, N_ROUNDS)
+    timed = [*fresh, *known]
+    time_networks(workbench.runtime, timed, "evaluate", n_rounds, rng, progress, WHOLE_PLAN)
+    return workbench.store.network_latencies(workbench.device_id, {"evaluate"})
 
 
 def _of_networks(

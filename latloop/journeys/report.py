@@ -13,6 +13,12 @@ import numpy as np
 from devices.device import Failure, Timing
 from devices.health import check as check_health
 from devices.open import system_files
+from latloop.journeys.report_evaluation import (
+    family_shifts,
+    judged_families,
+    judged_networks,
+    learning_curve,
+)
 from latloop.journeys.search_and_deploy import SEARCH_FILE
 from latloop.report.data import (
     CallTime,
@@ -20,11 +26,7 @@ from latloop.report.data import (
     DeviceQuality,
     DeviceSummary,
     Estimate,
-    FamilyQuality,
-    FamilyShift,
     Finding,
-    LearningPoint,
-    NetworkPoint,
     Reading,
     ReportData,
     Series,
@@ -33,7 +35,7 @@ from latloop.report.data import (
 )
 from latloop.workbench import Workbench
 from profiler.deployment import read_report
-from profiler.network import Network, count_operators
+from profiler.network import Network
 from profiler.operator import Operator
 from profiler.plan import in_order, plan_arena
 from profiler.statistics import visit_median_us
@@ -75,14 +77,14 @@ def gather_report(workbench: Workbench, folder: Path | None = None) -> ReportDat
         device=_device(workbench),
         commands=tuple(Command(c.purpose, c.text.format(**fields)) for c in _COMMANDS),
         verdict=_verdict(search, deployed) if search and deployed else None,
-        networks=_networks(workbench, evaluation),
-        families=_families(evaluation),
-        shifts=_shifts(evaluation),
+        networks=judged_networks(workbench, evaluation),
+        families=judged_families(evaluation),
+        shifts=family_shifts(evaluation),
         subnets=tuple(SubnetPoint(**point) for point in search.get("cloud", ())),
         front=tuple(SubnetPoint(**point) for point in search.get("front", ())),
         calls=_calls(workbench, search, visits) if search else (),
         are_calls_measured=_is_timed(search, visits),
-        learning=_learning(evaluation),
+        learning=learning_curve(evaluation),
         quality=_quality(workbench, visits),
     )
 
@@ -146,70 +148,6 @@ def _verdict(search: dict[str, Any], deployed: dict[str, Any]) -> Verdict:
         accuracy_source=search["accuracy_source"],
         n_evaluations=search["evaluations"],
         weights=deployed["weights"],
-    )
-
-
-def _networks(workbench: Workbench, evaluation: dict[str, Any]) -> tuple[NetworkPoint, ...]:
-    names = set(evaluation.get("networks", ()))
-    rows = workbench.store.network_latencies(workbench.device_id, {"evaluate"})
-    rows = tuple(row for row in rows if row.name in names)
-    if not rows:
-        return ()
-    counts = count_operators([row.operators for row in rows])
-    prediction = workbench.load_model().predict_networks_us(counts)
-    points = []
-    for index, row in enumerate(rows):
-        mean, low, high = (
-            float(array[index]) / 1e3
-            for array in (prediction.mean_us, prediction.low_us, prediction.high_us)
-        )
-        sessions = [us / 1e3 for us in row.session_us]
-        measured = Estimate(row.latency_us / 1e3, min(sessions), max(sessions))
-        points.append(NetworkPoint(row.name, row.family, Estimate(mean, low, high), measured))
-    return tuple(points)
-
-
-def _families(evaluation: dict[str, Any]) -> tuple[FamilyQuality, ...]:
-    groups = {"Latloop": evaluation.get("families", {}), **evaluation.get("baselines", {})}
-    return tuple(
-        FamilyQuality(
-            family=family,
-            predictor=predictor,
-            n_networks=errors["n_networks"],
-            median_ape_percent=_median_ape(errors),
-            within_5_percent=errors["within_5_percent"],
-            within_10_percent=errors["within_10_percent"],
-            coverage_percent=errors["coverage_percent"],
-            half_width_percent=errors["half_width_percent"],
-        )
-        for predictor, families in groups.items()
-        for family, errors in families.items()
-    )
-
-
-def _shifts(evaluation: dict[str, Any]) -> tuple[FamilyShift, ...]:
-    return tuple(
-        FamilyShift(
-            family,
-            shift["n_networks"],
-            Estimate(shift["median_percent"], shift["low_percent"], shift["high_percent"]),
-        )
-        for family, shift in evaluation.get("shifts", {}).items()
-    )
-
-
-def _median_ape(errors: dict[str, Any]) -> Estimate:
-    return Estimate(
-        errors["median_ape_percent"],
-        errors["median_ape_low_percent"],
-        errors["median_ape_high_percent"],
-    )
-
-
-def _learning(evaluation: dict[str, Any]) -> tuple[LearningPoint, ...]:
-    return tuple(
-        LearningPoint(point["n_networks"], point["n_operators"], _median_ape(point["errors"]))
-        for point in evaluation.get("learning", ())
     )
 
 
